@@ -1,0 +1,27 @@
+"""DO-Conv: convolutions that are over-parameterised in training and folded for use.
+
+Source: "DO-Conv: Depthwise Over-parameterized Convolutional Layer", IEEE Transactions on Image
+Processing 2022.
+"""
+
+from lit_models.do_conv.folding import (
+    Fusion,
+    OutputDifference,
+    fuse,
+    hold_kernels,
+    output_difference,
+    over_parameterise,
+    release_kernels,
+)
+from lit_models.do_conv.layers import DOConv2d
+
+__all__ = [
+    "DOConv2d",
+    "Fusion",
+    "OutputDifference",
+    "fuse",
+    "hold_kernels",
+    "output_difference",
+    "over_parameterise",
+    "release_kernels",
+]
