@@ -1,0 +1,226 @@
+"""Image classification: loss, exact metrics, optimiser, schedule. Knows no family."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import lightning as L
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import MeanMetric, MetricCollection, SumMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from lit_models.finite_loss import FiniteLossGuard
+from lit_models.optimization import (
+    OptimizerSettings,
+    ScheduleSettings,
+    build_optimizer,
+    build_scheduler,
+)
+from lit_models.registry import create_network
+from lit_models.state_dicts import first_difference
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+_DEFAULT_OPTIMIZER = OptimizerSettings()
+_DEFAULT_SCHEDULE = ScheduleSettings()
+
+
+class ImageClassifier(L.LightningModule):
+    """A backbone trained to classify images.
+
+    Batches are `(images (N, C, H, W), targets, indices (N,))`, where targets are classes `(N,)` or
+    probabilities `(N, num_classes)` and indices say which samples these are.
+
+    Args:
+        backbone: Name of the network, any of `timm.list_models()` (ours included).
+        num_classes: Number of classes; comes from the data module.
+        in_chans: Number of input channels; comes from the data module.
+        backbone_args: Further options of the network, for example `{drop_path_rate: 0.1}`.
+        label_smoothing: Share of the target that is spread over all classes, 0 to 1.
+        optimizer: Optimiser settings.
+        schedule: Learning-rate settings.
+
+    Raises:
+        ValueError: If no network has the name; the message has the nearest ones.
+    """
+
+    network: nn.Module
+
+    def __init__(
+        self,
+        backbone: str,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        backbone_args: dict[str, Any] | None = None,
+        label_smoothing: float = 0.0,
+        optimizer: OptimizerSettings = _DEFAULT_OPTIMIZER,
+        schedule: ScheduleSettings = _DEFAULT_SCHEDULE,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        # A checkpoint holds settings as plain dictionaries, so that it loads with weights_only.
+        for name, value in self.hparams.items():
+            if isinstance(value, OptimizerSettings | ScheduleSettings):
+                self.hparams[name] = asdict(value)
+        self.optimizer_settings = (
+            OptimizerSettings(**optimizer) if isinstance(optimizer, dict) else optimizer
+        )
+        self.schedule_settings = (
+            ScheduleSettings(**schedule) if isinstance(schedule, dict) else schedule
+        )
+        self.label_smoothing = label_smoothing
+        self.network = self.build_network(
+            backbone, num_classes=num_classes, in_chans=in_chans, **(backbone_args or {})
+        )
+        accuracy = MetricCollection(
+            {
+                "acc1": MulticlassAccuracy(num_classes, average="micro"),
+                "acc5": MulticlassAccuracy(num_classes, top_k=min(5, num_classes), average="micro"),
+            }
+        )
+        self._finite_loss = FiniteLossGuard()
+        self.train_loss = MeanMetric()
+        self.val_metrics = _EvaluationMetrics(accuracy)
+        self.test_metrics = _EvaluationMetrics(accuracy)
+
+    def build_network(self, backbone: str, **options: Any) -> nn.Module:
+        """Return the network to train; a family overrides this to put its operator in."""
+        return create_network(backbone, **options)
+
+    def deployed(self) -> nn.Module:
+        """Return a copy of the network as it would be deployed, operators folded, in eval mode."""
+        return copy.deepcopy(self.network).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(N, num_classes)` of `images: (N, C, H, W)`."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch; stops training where it is not finite."""
+        images, targets, indices = batch
+        loss = F.cross_entropy(self(images), targets, label_smoothing=self.label_smoothing)
+        where = f"epoch {self.current_epoch}, batch {batch_idx}"
+        self._finite_loss.check(loss, self.global_step, where, indices)
+        self.train_loss.update(loss.detach(), len(images))
+        every: int = self._trainer_facts.log_every_n_steps
+        if self.global_step % every == 0:
+            self.log("train/loss_step", loss.detach(), prog_bar=True)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean loss."""
+        self.log("train/loss", self.train_loss.compute())
+        self.train_loss.reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Count one batch; returns its `logits`."""
+        return self._evaluation_step(batch, self.val_metrics)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Count one batch; returns its `logits`."""
+        return self._evaluation_step(batch, self.test_metrics)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Predictions of one batch: `index (N,)`, `target` and `probability (N, num_classes)`."""
+        images, targets, indices = batch
+        return {"index": indices, "target": targets, "probability": self(images).softmax(dim=1)}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what the validation counted."""
+        self._log_evaluation("val", self.val_metrics, self.trainer.limit_val_batches)
+
+    def on_test_epoch_end(self) -> None:
+        """Log what the test counted."""
+        self._log_evaluation("test", self.test_metrics, self.trainer.limit_test_batches)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights.
+
+        Raises:
+            ValueError: They are another network's; the message names the first difference.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            difference = first_difference(self.state_dict(), state_dict)
+            reason = difference or " ".join(str(error).split())
+            raise ValueError(f"these are the weights of another network: {reason}") from error
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to save weights that a non-finite loss has spoiled."""
+        self._finite_loss.flush()
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and per-step schedule."""
+        optimizer = build_optimizer(self.network, self.optimizer_settings)
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = build_scheduler(
+            optimizer,
+            self.schedule_settings,
+            base_lr=self.optimizer_settings.lr,
+            steps_per_epoch=total_steps / max(1, self.trainer.max_epochs or 1),
+            total_steps=total_steps,
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    @property
+    def _trainer_facts(self) -> Any:
+        # The Trainer has these attributes, but not in its type.
+        return self.trainer
+
+    def _evaluation_step(self, batch: Batch, metrics: "_EvaluationMetrics") -> dict[str, Tensor]:
+        images, targets, _ = batch
+        logits = self(images)
+        metrics.update(logits, targets)
+        return {"logits": logits}
+
+    def _log_evaluation(
+        self, stage: str, metrics: "_EvaluationMetrics", limit: int | float | None
+    ) -> None:
+        counted = metrics.compute()
+        samples = int(counted.pop("samples"))
+        metrics.reset()
+        trainer = self._trainer_facts
+        expected = getattr(trainer.datamodule, f"num_{stage}", None)
+        whole = limit == 1.0 and not trainer.sanity_checking and not trainer.fast_dev_run
+        if whole and expected is not None and samples != expected:
+            raise RuntimeError(
+                f"{stage} counted {samples} samples where the data set has {expected}; "
+                "an exact evaluation sees each once"
+            )
+        self.log_dict({f"{stage}/{name}": value for name, value in counted.items()}, prog_bar=True)
+
+
+class _EvaluationMetrics(nn.Module):
+    """Loss, top-1, top-5 and the number of samples, exact over any number of devices."""
+
+    def __init__(self, accuracy: MetricCollection) -> None:
+        super().__init__()
+        self.accuracy = accuracy.clone()
+        self.loss = MeanMetric()
+        self.samples = SumMetric()
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Count `logits (N, num_classes)` against `targets (N,)`."""
+        self.accuracy.update(logits, targets)
+        self.loss.update(F.cross_entropy(logits.float(), targets), len(targets))
+        self.samples.update(len(targets))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Values over all samples of all devices."""
+        values: dict[str, Tensor] = dict(self.accuracy.compute())
+        return {**values, "loss": self.loss.compute(), "samples": self.samples.compute()}
+
+    def reset(self) -> None:
+        """Forget what was counted."""
+        self.accuracy.reset()
+        self.loss.reset()
+        self.samples.reset()
