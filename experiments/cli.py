@@ -101,7 +101,11 @@ class SuiteCLI(LightningCLI):
             save_config_callback=None,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs={**kwargs, **{name: dict(kwargs) for name in self.subcommands()}},
+            parser_kwargs={
+                "prog": "python -m experiments",
+                **kwargs,
+                **{name: dict(kwargs) for name in self.subcommands()},
+            },
             args=arguments.parsed,
         )
 
@@ -353,5 +357,8 @@ def _quieten() -> None:
         "have no `val_dataloader`",
         "isinstance.*LeafSpec",
         "The dirpath has changed",
+        "Total length of `list` across ranks is zero",
+        # Metrics are synchronised before they are logged.
+        "It is recommended to use .*sync_dist=True",
     ):
         warnings.filterwarnings("ignore", message=f".*{noise}")

@@ -29,7 +29,7 @@ def one_line(error: BaseException) -> str:
         return message
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = f" at {error.filename}" if error.filename else ""
-        return f"no space left on the disk{where}; free some, then go on with --ckpt_path last"
+        return f"no space left on the disk{where}; free some, then go on (--ckpt_path last) or anew"
     frames = traceback.extract_tb(error.__traceback__)
     raised = Path(frames[-1].filename) if frames else None
     if raised and raised.is_relative_to(_OURS) and "site-packages" not in raised.parts:

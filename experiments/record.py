@@ -107,7 +107,11 @@ class RunRecord:
     @property
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint, None if none was written yet."""
-        path = self.folder / "checkpoints" / "last.ckpt"
+        return self.checkpoint("last")
+
+    def checkpoint(self, name: str) -> Path | None:
+        """The checkpoint `last` or `best`, None if the run has none."""
+        path = self.folder / "checkpoints" / f"{name}.ckpt"
         return path if path.is_file() else None
 
     def _is_locked(self) -> bool:
@@ -123,20 +127,21 @@ class RunRecord:
         return False
 
 
-def row_of(config: Path, configs: Path = Path("configs")) -> str:
+def row_of(config: Path) -> str:
     """Name of the row that a config file describes.
 
-    The path below `configs/` without `.yaml`; the record's row for a run folder's own
+    The path below the folder `configs` without `.yaml`; the record's row for a run folder's own
     `config.yaml`; else the file's stem.
     """
     if config.name == "config.yaml":
         record = RunRecord.read(config.parent)
         if record is not None:
             return str(record.facts["row"])
-    path = config.resolve()
-    if path.is_relative_to(configs.resolve()):
-        return path.relative_to(configs.resolve()).with_suffix("").as_posix()
-    return config.stem
+    path = config.resolve().with_suffix("")
+    for folder in path.parents:
+        if folder.name == "configs":
+            return path.relative_to(folder).as_posix()
+    return path.name
 
 
 def find_runs(runs: Path, row: str) -> Iterator[RunRecord]:

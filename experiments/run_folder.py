@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -30,20 +31,19 @@ def choose_run_folder(
         runs: Folder of all runs.
         row: Name of the row.
         seed: The run's seed.
-        ckpt_path: A checkpoint, or `last` for the newest one of this row and seed. A `fit` from an
-            unfinished run's checkpoint continues in that run's folder.
+        ckpt_path: A checkpoint, or `last` or `best` for that of this row's and seed's newest run.
+            A `fit` from an unfinished run's checkpoint continues in that run's folder.
 
     Raises:
         ConfigError: There is no such checkpoint, or the run it belongs to has finished.
     """
     if FOLDER_VARIABLE in os.environ and "LOCAL_RANK" in os.environ:
         return RunFolder(Path(os.environ[FOLDER_VARIABLE]), ckpt_path)
-    if ckpt_path == "last":
-        record = _last_run(command, runs, row, seed)
-        checkpoint = str(record.last_checkpoint)
-        if command == "fit":
-            return RunFolder(record.folder, checkpoint)
-        return RunFolder(_new_folder(runs, row), checkpoint)
+    if command == "fit" and ckpt_path == "last":
+        record = _run_to_resume(runs, row, seed)
+        return RunFolder(record.folder, str(record.last_checkpoint))
+    if ckpt_path in ("last", "best"):
+        return RunFolder(_new_folder(runs, row), _newest_checkpoint(runs, row, seed, ckpt_path))
     if ckpt_path is None:
         return RunFolder(_new_folder(runs, row), None)
     path = Path(ckpt_path)
@@ -56,29 +56,32 @@ def choose_run_folder(
     return RunFolder(_new_folder(runs, row), ckpt_path)
 
 
-def _last_run(command: str, runs: Path, row: str, seed: int | None) -> RunRecord:
-    records = [
-        record
-        for record in find_runs(runs, row)
-        if record.facts.get("command") == "fit" and record.seed in (seed, None)
-    ]
-    with_checkpoint = [record for record in records if record.last_checkpoint is not None]
-    if command != "fit":
-        if with_checkpoint:
-            return with_checkpoint[0]
+def _fits(runs: Path, row: str, seed: int | None) -> Iterator[RunRecord]:
+    for record in find_runs(runs, row):
+        if record.facts.get("command") == "fit" and record.seed == seed:
+            yield record
+
+
+def _newest_checkpoint(runs: Path, row: str, seed: int | None, name: str) -> str:
+    for record in _fits(runs, row, seed):
+        checkpoint = record.checkpoint(name)
+        if checkpoint is not None:
+            return str(checkpoint)
+    raise ConfigError(f"no run of {row} with seed {seed} below {runs} has a checkpoint {name}")
+
+
+def _run_to_resume(runs: Path, row: str, seed: int | None) -> RunRecord:
+    begun = [record for record in _fits(runs, row, seed) if record.last_checkpoint is not None]
+    if not begun:
         raise ConfigError(
-            f"no checkpoint of {row} with seed {seed} below {runs / row}; fit it first"
+            f"nothing to resume: no run of {row} with seed {seed} below {runs} has a checkpoint "
+            "yet; leave --ckpt_path out to start one"
         )
-    unfinished = [record for record in with_checkpoint if record.state != "finished"]
+    unfinished = [record for record in begun if record.state != "finished"]
     if not unfinished:
-        if with_checkpoint:
-            raise ConfigError(
-                f"the last run of {row} with seed {seed} has finished "
-                f"({with_checkpoint[0].folder}); leave --ckpt_path out to start a new one"
-            )
         raise ConfigError(
-            f"nothing to resume: no run of {row} with seed {seed} below {runs / row} has a "
-            "checkpoint yet; leave --ckpt_path out to start one"
+            f"the last run of {row} with seed {seed} has finished ({begun[0].folder}); leave "
+            "--ckpt_path out to start a new one"
         )
     if unfinished[0].state == "running":
         raise ConfigError(f"{unfinished[0].folder} is still running; nothing to resume")

@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lit_models import DOConvClassifier, ImageClassifier
+from lit_models.optimization import OptimizerSettings
+
+
+def loader(images: int = 23, batch_size: int = 5, soft: bool = False) -> DataLoader:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(images, 1, 28, 28, generator=generator)
+    targets = torch.randint(10, (images,), generator=generator)
+    if soft:
+        targets = nn.functional.one_hot(targets, 10).float() * 0.9 + 0.01
+    return DataLoader(TensorDataset(inputs, targets, torch.arange(images)), batch_size)
+
+
+def trainer(folder: Path, **options: object) -> L.Trainer:
+    return L.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        max_epochs=1,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def classifier(**options: object) -> ImageClassifier:
+    return ImageClassifier("mnist_demo_pytorch", num_classes=10, in_chans=1, **options)  # type: ignore[arg-type]
+
+
+def test_accuracy_and_loss_are_those_of_all_samples_at_once(tmp_path: Path) -> None:
+    model = classifier()
+    tester = trainer(tmp_path)
+    tester.test(model, loader(), verbose=False)
+    images, targets, _ = next(iter(loader(batch_size=23)))
+    logits = model.eval()(images)
+    best = logits.topk(5).indices
+    expected = {
+        "test/acc1": (best[:, 0] == targets).float().mean(),
+        "test/acc5": (best == targets[:, None]).any(dim=1).float().mean(),
+        "test/loss": nn.functional.cross_entropy(logits, targets),
+    }
+    for name, value in expected.items():
+        assert tester.callback_metrics[name] == pytest.approx(value.item(), rel=1e-5)
+
+
+def test_soft_targets_and_label_smoothing_train(tmp_path: Path) -> None:
+    model = classifier(label_smoothing=0.1)
+    before = [parameter.clone() for parameter in model.parameters()]
+    trainer(tmp_path).fit(model, loader(soft=True))
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_an_evaluation_that_misses_samples_is_an_error(tmp_path: Path) -> None:
+    class Data(L.LightningDataModule):
+        num_test = 24
+
+        def test_dataloader(self) -> DataLoader:
+            return loader(images=23)
+
+    with pytest.raises(RuntimeError, match="test counted 23 samples where the data set has 24"):
+        trainer(tmp_path).test(classifier(), datamodule=Data(), verbose=False)
+    trainer(tmp_path, limit_test_batches=2).test(classifier(), datamodule=Data(), verbose=False)
+
+
+@pytest.mark.parametrize("cls", [ImageClassifier, DOConvClassifier])
+def test_a_checkpoint_holds_plain_values_and_rebuilds_the_module(
+    tmp_path: Path, cls: type[ImageClassifier]
+) -> None:
+    settings = OptimizerSettings(name="adamw", lr=0.01)
+    model = cls("mnist_demo_pytorch", num_classes=10, in_chans=1, optimizer=settings)
+    fitter = trainer(tmp_path)
+    fitter.fit(model, loader())
+    path = tmp_path / "model.ckpt"
+    fitter.save_checkpoint(path)
+    assert torch.load(path, weights_only=True)["hyper_parameters"]["optimizer"]["lr"] == 0.01
+    loaded = cls.load_from_checkpoint(path, weights_only=True)
+    assert loaded.optimizer_settings == settings
+    images = torch.randn(3, 1, 28, 28)
+    assert torch.equal(loaded.eval()(images), model.eval()(images))
+
+
+def test_what_is_deployed_is_a_copy(tmp_path: Path) -> None:
+    model = classifier()
+    deployed = model.deployed()
+    assert not deployed.training
+    assert model.network.training
+    nn.init.zeros_(next(deployed.parameters()))
+    assert next(model.network.parameters()).any()
+
+
+def test_do_conv_is_deployed_as_the_plain_network() -> None:
+    model = DOConvClassifier("mnist_demo_pytorch", num_classes=10, in_chans=1)
+    plain = classifier().network
+    deployed = model.deployed()
+    assert [type(module) for module in deployed.modules()] == [
+        type(module) for module in plain.modules()
+    ]
+    assert deployed.state_dict().keys() == plain.state_dict().keys()
+
+
+def test_weights_of_another_network_are_named() -> None:
+    other = ImageClassifier("mnist_demo_gluoncv", num_classes=10, in_chans=1)
+    with pytest.raises(ValueError, match=r"another network: their 'network.conv1.weight' has"):
+        classifier().load_state_dict(other.state_dict())
+
+
+def test_too_few_classes_for_top_5_are_fine(tmp_path: Path) -> None:
+    model = ImageClassifier("mnist_demo_pytorch", num_classes=3, in_chans=1)
+    batch = (torch.randn(4, 1, 28, 28), torch.tensor([0, 1, 2, 0]), torch.arange(4))
+    model.test_metrics.update(model(batch[0]), batch[1])
+    assert model.test_metrics.compute()["acc5"] == 1.0

@@ -1,0 +1,112 @@
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lit_models.optimization import (
+    OptimizerSettings,
+    ScheduleSettings,
+    build_optimizer,
+    build_scheduler,
+)
+
+# Rates per step of the schedules in KernelWarehouse's training script.
+GOLDEN = json.loads((Path(__file__).parent / "golden/schedules.json").read_text())
+
+
+@pytest.mark.parametrize("case", GOLDEN["cosine_scheduler"])
+def test_the_cosine_is_that_of_the_papers_code(case: dict) -> None:
+    args, rates = case["args"], case["values"]
+    schedule = ScheduleSettings(
+        name="cosine",
+        warmup_epochs=args["warmup_epochs"],
+        warmup_lr=args.get("start_warmup_value", 0.0),
+        final_lr=args["final_value"],
+    )
+    run = (args["base_value"], args["niter_per_ep"], args["epochs"] * args["niter_per_ep"])
+    assert [schedule.rate(step, *run) for step in range(len(rates))] == pytest.approx(rates)
+
+
+def test_a_constant_rate_is_constant() -> None:
+    rates = {ScheduleSettings().rate(step, 0.03, 600, 6000) for step in range(0, 6000, 7)}
+    assert rates == {0.03}
+
+
+def test_step_divides_at_its_milestones() -> None:
+    schedule = ScheduleSettings(name="step", milestones=[30, 60])
+    rates = [schedule.rate(10 * epoch, 0.1, 10, 900) for epoch in (0, 29, 30, 59, 60, 89)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from(["constant", "step", "cosine"]),
+    st.integers(0, 20),
+    st.floats(0, 5),
+    st.integers(1, 200),
+)
+def test_a_rate_stays_between_its_ends(name: str, warmup: int, base: float, total: int) -> None:
+    schedule = ScheduleSettings(name=name, warmup_epochs=warmup, milestones=[3.0])  # type: ignore[arg-type]
+    for step in range(total):
+        rate = schedule.rate(step, base, 1.0, total)
+        assert math.isfinite(rate)
+        assert 0 <= rate <= base * (1 + 1e-9)
+
+
+def small_network() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+def test_norms_and_biases_are_not_decayed() -> None:
+    network = small_network()
+    optimizer = build_optimizer(network, OptimizerSettings(weight_decay=0.1))
+    decayed = {
+        id(parameter)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if group["weight_decay"] > 0
+    }
+    names = {name for name, value in network.named_parameters() if id(value) in decayed}
+    assert names == {"0.weight", "3.weight"}
+
+
+def test_norms_and_biases_are_decayed_where_asked() -> None:
+    settings_ = OptimizerSettings(weight_decay=0.1, decay_norm_and_bias=True)
+    optimizer = build_optimizer(small_network(), settings_)
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.1}
+
+
+def test_momentum_is_plain_and_sgd_is_nesterov() -> None:
+    for name, nesterov in (("momentum", False), ("sgd", True)):
+        optimizer = build_optimizer(small_network(), OptimizerSettings(name=name))
+        assert isinstance(optimizer, torch.optim.SGD)
+        assert optimizer.defaults["nesterov"] is nesterov
+
+
+def test_further_arguments_reach_the_optimizer() -> None:
+    settings_ = OptimizerSettings(name="adam", args={"eps": 1e-7, "betas": [0.9, 0.95]})
+    optimizer = build_optimizer(small_network(), settings_)
+    assert optimizer.defaults["eps"] == 1e-7
+    assert tuple(optimizer.defaults["betas"]) == (0.9, 0.95)
+
+
+def test_layer_decay_scales_the_rate_of_lower_layers() -> None:
+    import timm
+
+    network = timm.create_model("resnet10t", num_classes=2)
+    optimizer = build_optimizer(network, OptimizerSettings(lr=1.0, layer_decay=0.5))
+    scheduler = build_scheduler(optimizer, ScheduleSettings(), 1.0, 1, 10)
+    rates = {group["lr"] for group in optimizer.param_groups}
+    assert max(rates) == 1.0
+    assert min(rates) < 0.5
+    assert {g["lr"] for g in scheduler.optimizer.param_groups} == rates
+
+
+def test_an_unknown_optimizer_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="'adamww'; nearest: adamw"):
+        build_optimizer(small_network(), OptimizerSettings(name="adamww"))
