@@ -2,35 +2,25 @@
 
 import argparse
 import logging
-import os
 import warnings
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from callbacks.checkpoints import BestCheckpoint, ExceptionCheckpoint, LastCheckpoint
-from callbacks.model_summary import DeployedModelSummary
-from callbacks.progress_bar import RunProgressBar
-from callbacks.run_record import RunRecordCallback
-from callbacks.step_seed import StepSeed
 from experiments.arguments import Arguments, read_arguments
 from experiments.checkpoint_io import SafeCheckpointIO
 from experiments.compose import ConfigError
 from experiments.config_errors import explain
-from experiments.environment import environment_facts
-from experiments.errors import one_line
+from experiments.every_run import callbacks_of_every_run
 from experiments.loggers import WandbMode, build_loggers
-from experiments.record import RunRecord, row_of
-from experiments.run_folder import FOLDER_VARIABLE, RunFolder, choose_run_folder
+from experiments.session import RunSession
 from experiments.summary import print_summary
 
 LINKS = {"num_classes": "number of classes", "in_chans": "number of input channels"}
@@ -39,21 +29,19 @@ LINKS = {"num_classes": "number of classes", "in_chans": "number of input channe
 def main(args: Sequence[str]) -> int:
     """Run `fit`, `validate`, `test` or `predict`; returns the exit status."""
     _quieten()
-    arguments = read_arguments(args)
-    cli: SuiteCLI | None = None
+    cli = SuiteCLI(read_arguments(args))
+    session = cli.open_session()
     try:
-        cli = SuiteCLI(arguments)
         cli.run()
     except BaseException as error:
-        if cli is not None and cli.record_is_ours:
-            cli.close_record(error)
-            if cli.record.facts["status"] == "interrupted":
-                _say_how_to_resume(cli)
-                return 130
+        session.close(error)
+        if session.record.facts.get("status") == "interrupted":
+            print(session.how_to_resume())
+            return 130
         raise
-    cli.close_record(None)
-    if _is_first_process():
-        print_summary(cli.record)
+    session.close()
+    if session.is_first_process:
+        print_summary(session.record)
     return 0
 
 
@@ -80,18 +68,16 @@ def build(
 class SuiteCLI(LightningCLI):
     """LightningCLI that composes configs, links data to model and gives each run its folder.
 
-    Constructing it parses; `run` does the rest.
+    Constructing it parses; `open_session` makes the run's folder and `run` runs.
 
     Args:
         arguments: The command line, its config files already merged.
     """
 
-    record: RunRecord
-    folder: RunFolder
+    session: RunSession
 
     def __init__(self, arguments: Arguments) -> None:
         self.arguments = arguments
-        self.record_is_ours = False
         kwargs: dict[str, Any] = {"allow_abbrev": False, "exit_on_error": False}
         super().__init__(
             L.LightningModule,
@@ -159,17 +145,24 @@ class SuiteCLI(LightningCLI):
 
     # --- running ------------------------------------------------------------------------------
 
-    def run(self) -> None:
-        """Open the run's folder and record, build everything and run the command."""
+    def open_session(self) -> RunSession:
+        """Seed, and open the run's folder and record."""
         super()._set_seed()
-        threads = self.config[self.arguments.command].threads
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self._open_run()
-        self._save_config()
+        config = self.config[self.arguments.command]
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        self.session = RunSession(self.arguments, config)
+        return self.session
+
+    def run(self) -> None:
+        """Build everything and run the command."""
+        command = self.arguments.command
+        config = self.config[command].clone()
+        config.ckpt_path = None
+        self.session.save_config(self._parser(command).dump(config, skip_none=False))
         self.build_model_and_data()
         self.trainer = self.instantiate_trainer()
-        super()._run_subcommand(self.arguments.command)
+        super()._run_subcommand(command)
 
     def build_model_and_data(self) -> None:
         """Instantiate data and model."""
@@ -189,25 +182,13 @@ class SuiteCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Build the Trainer with the run's folder, loggers and the callbacks every run has."""
         config = self._get(self.config_init, "trainer")
-        model = self._get(self.config, "model")
-        folder = self.folder.path
-        loggers: Any = False
-        if config.logger is not False:
-            given = config.logger if isinstance(config.logger, list) else [config.logger]
-            loggers = build_loggers(
-                folder,
-                self.record.facts["row"],
-                self.record.seed,
-                model.init_args.get("backbone", type(self.model).__name__),
-                self._get(self.config, "wandb"),
-                first_step=self._first_step(),
-            ) + [logger for logger in given if logger not in (None, True)]
-        plugins = config.plugins or []
+        given = _as_list(config.callbacks)
+        loggers = self._loggers(config.logger)
         return super().instantiate_trainer(
-            default_root_dir=str(folder),
-            logger=loggers,
-            callbacks=self._callbacks(config, bool(loggers)),
-            plugins=[*(plugins if isinstance(plugins, list) else [plugins]), SafeCheckpointIO()],
+            default_root_dir=str(self.session.folder),
+            logger=loggers or False,
+            callbacks=[*given, *callbacks_of_every_run(self.session, config, bool(loggers))],
+            plugins=[*_as_list(config.plugins), SafeCheckpointIO()],
             enable_model_summary=False,
             # The data modules give each device its share, exactly.
             use_distributed_sampler=False,
@@ -223,74 +204,22 @@ class SuiteCLI(LightningCLI):
     def predict(self, **kwargs: Any) -> None:
         """Write the predictions to `predictions.pt` in the run folder."""
         batches = cast(list[dict[str, torch.Tensor]], self.trainer.predict(**kwargs))
-        path = self.folder.path / "predictions.pt"
+        path = self.session.folder / "predictions.pt"
         torch.save({key: torch.cat([b[key] for b in batches]) for key in batches[0]}, path)
 
-    def close_record(self, error: BaseException | None) -> None:
-        """Write how the run ended, and let go of its folder."""
-        if not self.record_is_ours:
-            return
-        facts: dict[str, Any] = {"ended": _now(), "status": "finished", "why": None}
-        started = datetime.fromisoformat(self.record.facts["started"])
-        facts["seconds"] = round((datetime.now(UTC) - started).total_seconds(), 1)
-        if error is not None:
-            stopped = isinstance(error, KeyboardInterrupt | SystemExit)
-            facts["status"] = "interrupted" if stopped else "failed"
-            facts["why"] = "stopped by a signal" if stopped else one_line(error)
-            if hasattr(error, "indices"):
-                facts["samples"] = error.indices
-        os.environ.pop(FOLDER_VARIABLE, None)
-        try:
-            self.record.update(**facts)
-        except OSError as full:
-            print(f"could not write {self.record.folder / 'run.json'}: {one_line(full)}")
-        self.record.close()
-
-    def _open_run(self) -> None:
-        config = self.config[self.arguments.command]
-        files = self.arguments.config_files
-        row = row_of(files[-1]) if files else "unnamed"
-        seed = config.seed_everything
-        self.folder = choose_run_folder(
-            self.arguments.command, Path(config.runs), row, seed, config.ckpt_path
+    def _loggers(self, given: Any) -> list[Logger]:
+        if given is False:
+            return []
+        model = self._get(self.config, "model")
+        own = build_loggers(
+            self.session.folder,
+            self.session.row,
+            self.session.seed,
+            model.init_args.get("backbone", type(self.model).__name__),
+            self._get(self.config, "wandb"),
+            first_step=self.session.first_step,
         )
-        config.ckpt_path = self.folder.checkpoint
-        if not _is_first_process():
-            self.record = RunRecord(self.folder.path, {"row": row, "seed": seed})
-            return
-        self.record = RunRecord.open(
-            self.folder.path,
-            run_id=self.folder.path.name,
-            row=row,
-            command=self.arguments.command,
-            status="running",
-            why=None,
-            seed=seed,
-            config={
-                "files": [str(file) for file in files],
-                "declared": self.arguments.composition.declared,
-                "overrides": self.arguments.overrides,
-            },
-            **environment_facts(),
-        )
-        if "started" not in self.record.facts:
-            self.record.update(started=_now())
-        self.record_is_ours = True
-        os.environ[FOLDER_VARIABLE] = str(self.folder.path.resolve())
-
-    def _save_config(self) -> None:
-        if not _is_first_process():
-            return
-        command = self.arguments.command
-        config = self.config[command].clone()
-        config.ckpt_path = None
-        text = self._parser(command).dump(config, skip_none=False)
-        path = self.folder.path / "config.yaml"
-        path.write_text(
-            f"# {self.record.facts['row']}, fully resolved. The same run again:\n"
-            f"# python -m experiments {command} --config {path}\n{text}",
-            encoding="utf-8",
-        )
+        return own + [logger for logger in _as_list(given) if logger is not True]
 
     def _linked_by_hand(self) -> dict[str, Any]:
         given = self.arguments.composition.declared.get("model", {})
@@ -301,50 +230,11 @@ class SuiteCLI(LightningCLI):
                 init_args[key.removeprefix("model.init_args.")] = yaml.safe_load(value)
         return {name: init_args[name] for name in LINKS if name in init_args}
 
-    def _first_step(self) -> int:
-        if self.arguments.command != "fit" or self.folder.checkpoint is None:
-            return 0
-        return int(SafeCheckpointIO().load_checkpoint(self.folder.checkpoint)["global_step"])
 
-    def _callbacks(self, config: Any, logs: bool) -> list[Callback]:
-        checkpoints = self.folder.path / "checkpoints"
-        given = config.callbacks or []
-        callbacks: list[Callback] = [
-            StepSeed(self.record.seed),
-            *(given if isinstance(given, list) else [given]),
-            RunRecordCallback(self.record),
-        ]
-        if config.enable_model_summary is not False:
-            callbacks.append(DeployedModelSummary())
-        if config.enable_progress_bar is not False:
-            callbacks.append(RunProgressBar())
-        if logs:
-            callbacks.append(LearningRateMonitor(logging_interval="step"))
-        if self.arguments.command == "fit" and config.enable_checkpointing is not False:
-            callbacks += [
-                BestCheckpoint(checkpoints),
-                LastCheckpoint(checkpoints),
-                ExceptionCheckpoint(checkpoints),
-            ]
-        return callbacks
-
-
-def _say_how_to_resume(cli: SuiteCLI) -> None:
-    record = cli.record
-    if record.last_checkpoint is None:
-        print("interrupted before the first checkpoint; start again")
-        return
-    command = " ".join(["python -m experiments", *cli.arguments.given, "--ckpt_path last"])
-    print(f"interrupted; {record.last_checkpoint} is good. Go on with:\n  {command}")
-
-
-def _is_first_process() -> bool:
-    # Known before there is a Trainer, from the launcher's environment.
-    return int(getattr(rank_zero_only, "rank", 0)) == 0
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
 
 
 def _quieten() -> None:
@@ -357,6 +247,7 @@ def _quieten() -> None:
         "have no `val_dataloader`",
         "isinstance.*LeafSpec",
         "The dirpath has changed",
+        "when using `ckpt_path`, callbacks used to create the checkpoint",
         "Total length of `list` across ranks is zero",
         # Metrics are synchronised before they are logged.
         "It is recommended to use .*sync_dist=True",

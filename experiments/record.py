@@ -50,9 +50,9 @@ class RunRecord:
             lock.close()
             raise RuntimeError(f"another process is running in {folder}; wait for it") from None
         before = cls.read(folder)
-        record = cls(folder, before.facts if before else {})
+        record = cls(folder, {**(before.facts if before else {}), **facts})
         record._lock = lock
-        record.update(**facts)
+        record.update()
         return record
 
     @classmethod

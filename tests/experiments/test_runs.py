@@ -161,6 +161,7 @@ def test_a_run_interrupted_again_and_again_ends_the_same(row: Path) -> None:
     assert run_apart(row, "2:6", "SIGKILL", "--ckpt_path", "last") == -signal.SIGKILL
     assert fit(row, "--ckpt_path", "last") == 0
     resumed = newest(row)
+    assert resumed.facts["resumed"] == 3
     assert fit(row) == 0
     assert_same_end(resumed, newest(row))
 

@@ -1,0 +1,1 @@
+"""Published results beside reproduced ones: table files, static columns, running rows, reports."""

@@ -1,0 +1,212 @@
+"""Which runs count for a row, and in words why the others do not."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments.compose import ConfigError, compose, merge
+from experiments.record import RunRecord, find_runs
+from experiments.tables.spec import RowSpec
+
+# Options that may differ from the row's config: where a run lies, reads and computes, and what is
+# shown of it. The device count is among them because it is the machine's, not the config's: `auto`
+# is another number elsewhere. It and the thread count are columns of the report's runs.csv.
+IMMATERIAL = (
+    "seed_everything",
+    "data.init_args.root",
+    "data.init_args.download",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.strategy",
+    "trainer.num_nodes",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.log_every_n_steps",
+    "trainer.logger",
+    "threads",
+    "wandb",
+    "runs",
+    "ckpt_path",  # `reasons_against` looks whose checkpoint it is
+)
+_UNSET = object()
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A run that does not count, and the reasons."""
+
+    record: RunRecord
+    reasons: tuple[str, ...]
+
+    @property
+    def why(self) -> str:
+        """The reasons in one line, the first three of them."""
+        more = f", and {len(self.reasons) - 3} more" if len(self.reasons) > 3 else ""
+        return ", ".join(self.reasons[:3]) + more
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it will count once it has finished, as far as can be said."""
+        return self.reasons == ("running",)
+
+
+@dataclass(frozen=True)
+class RowRuns:
+    """What has been run of a row.
+
+    Attributes:
+        row: The row.
+        first_seed: Seed in the row's config.
+        counted: The run that counts for each seed.
+        left_out: The other runs that trained this row, newest first.
+    """
+
+    row: RowSpec
+    first_seed: int
+    counted: dict[int, RunRecord]
+    left_out: tuple[LeftOut, ...]
+
+
+def gather_runs(row: RowSpec, runs: Path, metric: str | None = None) -> RowRuns:
+    """Sort a row's runs into those that count and the others.
+
+    Of several runs with one seed that would count, the newest does.
+
+    Args:
+        row: A row that has a config.
+        runs: Folder of all runs.
+        metric: The metric that a run must have been tested for, None for any.
+
+    Raises:
+        ConfigError: The row's config is wrong.
+    """
+    assert row.config is not None
+    assert row.name is not None
+    declared = compose([row.config]).declared
+    counted: dict[int, RunRecord] = {}
+    left_out = []
+    for record in find_runs(runs, row.name):
+        if record.facts.get("command") != "fit":
+            continue
+        reasons = reasons_against(record, declared, metric)
+        if not reasons and record.seed in counted:
+            reasons = [f"a newer run has seed {record.seed}"]
+        if reasons:
+            left_out.append(LeftOut(record, tuple(reasons)))
+        else:
+            assert record.seed is not None
+            counted[record.seed] = record
+    first_seed = declared.get("seed_everything", 0)
+    if isinstance(first_seed, bool) or not isinstance(first_seed, int):
+        raise ConfigError(f"{row.config}: seed_everything is {first_seed!r}; write a number")
+    return RowRuns(row, first_seed, dict(sorted(counted.items())), tuple(left_out))
+
+
+def reasons_against(
+    record: RunRecord, declared: Mapping[str, Any], metric: str | None = None
+) -> list[str]:
+    """Why a run does not count for a row, in words; empty if it counts.
+
+    A run counts if it trained (`fit`) to the end from the configuration that the row has now. Its
+    command line may have changed what does not matter (`IMMATERIAL`) and nothing else.
+
+    Args:
+        record: The run.
+        declared: The row's config, composed as it is now.
+        metric: The metric that the run must have been tested for, None for any.
+    """
+    reasons = []
+    if record.facts.get("command") != "fit":
+        reasons.append(f"was {record.facts.get('command')}, not fit")
+    if record.state != "finished":
+        why = record.facts.get("why")
+        reasons.append(f"{record.state}: {why}" if why else record.state)
+    if record.seed is None:
+        reasons.append("has no seed")
+    reasons += changes(record.declared, record.overrides, declared)
+    for earlier in record.facts.get("earlier_configs", []):
+        before = changes(earlier.get("declared", {}), earlier.get("overrides", []), declared)
+        reasons += [f"before it was resumed, {change}" for change in before]
+    if _continues_another_run(record):
+        reasons.append("started from another run's checkpoint")
+    if not reasons and metric is not None and metric_of(record, metric) is None:
+        reasons.append(f"{metric} is not in its record")
+    return reasons
+
+
+def changes(
+    recorded: Mapping[str, Any], overrides: Sequence[str], declared: Mapping[str, Any]
+) -> list[str]:
+    """What mattered in a configuration that was run and is different in the row's config now.
+
+    Args:
+        recorded: What the run's config files said.
+        overrides: `key=value` of its command line.
+        declared: The row's config as it is now.
+    """
+    was = dict(recorded)
+    for override in overrides:
+        was = merge(was, _tree(override))
+    before, now = dict(_leaves(was)), dict(_leaves(declared))
+    return [
+        f"{key} was {_shown(before, key)}, now {_shown(now, key)}"
+        for key in dict.fromkeys([*before, *now])
+        if not _is_immaterial(key) and before.get(key, _UNSET) != now.get(key, _UNSET)
+    ]
+
+
+def metric_of(record: RunRecord, metric: str) -> float | None:
+    """A run's metric as recorded: of the test, else of the last epoch; None if it has none."""
+    metrics = record.facts.get("metrics", {})
+    value = metrics.get("test", {}).get(metric, metrics.get("last", {}).get(metric))
+    return None if value is None else float(value)
+
+
+def _tree(override: str) -> dict[str, Any]:
+    """`a.b=1` as `{"a": {"b": 1}}`, in the long form that config files use."""
+    key, _, text = override.partition("=")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = text
+    parts = key.split(".")
+    if parts[0] in ("model", "data"):
+        if len(parts) == 1 and isinstance(value, str):
+            parts.append("class_path")
+        elif len(parts) > 1 and parts[1] not in ("class_path", "init_args"):
+            parts.insert(1, "init_args")
+    tree: Any = value
+    for part in reversed(parts):
+        tree = {part: tree}
+    return dict(tree)
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _is_immaterial(key: str) -> bool:
+    return any(key == option or key.startswith(f"{option}.") for option in IMMATERIAL)
+
+
+def _shown(leaves: Mapping[str, Any], key: str) -> str:
+    if key not in leaves:
+        return "not set"
+    text = str(leaves[key])
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _continues_another_run(record: RunRecord) -> bool:
+    paths = [o.partition("=")[2] for o in record.overrides if o.startswith("ckpt_path=")]
+    folder = record.folder.resolve()
+    return any(
+        path not in ("last", "null") and not Path(path).resolve().is_relative_to(folder)
+        for path in paths
+    )

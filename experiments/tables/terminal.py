@@ -1,0 +1,121 @@
+"""The table commands' output on the terminal."""
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from experiments.tables.cells import (
+    CellColumn,
+    comparison_columns,
+    count,
+    footnotes,
+    published_columns,
+)
+from experiments.tables.comparison import Comparison
+from experiments.tables.spec import TableSpec
+from experiments.tables.static import StaticColumns
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is; a long one is left to the terminal to break."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_grid(console: Console, columns: Iterable[CellColumn], title: str = "") -> None:
+    """Print columns beside each other, or below each other where that fits and this does not.
+
+    Numbers are never cut off: a table that fits neither way is as wide as it has to be.
+    """
+    columns = list(columns)
+    wide, tall = _grid(columns, title), _grid(_transposed(columns), title)
+    chosen = tall if _width(console, wide) > console.width >= _width(console, tall) else wide
+    before, console.width = console.width, max(console.width, _width(console, chosen))
+    console.print(chosen)
+    console.width = before
+
+
+def _grid(columns: Sequence[CellColumn], title: str) -> Table:
+    grid = Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
+    for place, column in enumerate(columns):
+        whole = place == 0 or not column.words
+        grid.add_column(
+            Text(column.header.replace(" (", "\n(")),
+            justify="right" if place > 0 and whole else "left",
+            no_wrap=whole,
+            min_width=max(map(len, column.cells), default=0) if whole else None,
+            overflow="fold",
+        )
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        grid.add_row(*map(Text, cells))
+    return grid
+
+
+def _transposed(columns: Sequence[CellColumn]) -> list[CellColumn]:
+    first, *others = columns
+    titles = CellColumn(first.header, [column.header for column in others])
+    rows = zip(*(column.cells for column in others), strict=True)
+    words = any(column.words for column in others)
+    return [
+        titles,
+        *(CellColumn(name, list(row), words) for name, row in zip(first.cells, rows, strict=True)),
+    ]
+
+
+def _width(console: Console, grid: Table) -> int:
+    return Measurement.get(console, console.options.update(max_width=10_000), grid).minimum
+
+
+def print_static(
+    console: Console, table: TableSpec, computed: Sequence[StaticColumns | None]
+) -> None:
+    """Print the published numbers, and beside them what is computed without training.
+
+    Args:
+        console: Where to print.
+        table: The table.
+        computed: Each row's computed columns, None for a row without a config.
+    """
+    columns = [
+        CellColumn("", [row.label for row in table.rows]),
+        *published_columns(table),
+        CellColumn("parameters (training)", [count(c.training) if c else "" for c in computed]),
+        CellColumn("parameters (fused)", [count(c.fused) if c else "" for c in computed]),
+        CellColumn(
+            "multiply-adds (fused)", [count(c.multiply_adds) if c else "" for c in computed]
+        ),
+    ]
+    print_grid(console, columns, table.title)
+    say(
+        console,
+        "Published numbers first. Computed here: parameters and forward multiply-adds for one "
+        "image; fused is the deployed network.",
+    )
+    say(console, f"Paper: {reference(table)}")
+    say(console, f"Source: {'; '.join(table.source)}")
+    for heading, lines in (("Notes", table.notes), ("Doubts", table.doubts)):
+        if lines:
+            say(console, "\n".join([f"{heading}:", *(f"  - {line}" for line in lines)]))
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Print published numbers beside reproduced ones, and the runs that do not count."""
+    print_grid(console, comparison_columns(comparison), comparison.table.title)
+    for line in footnotes(comparison):
+        say(console, line)
+    for row in comparison.rows:
+        for left in row.left_out:
+            run = f"{row.row.key} seed {left.record.seed} ({left.record.folder.name})"
+            say(console, f"not counted: {run}: {left.why}")
+
+
+def reference(table: TableSpec) -> str:
+    """The paper in one line."""
+    paper = table.paper
+    authors = paper["authors"] or []
+    names = f"{authors[0]} et al.: " if len(authors) > 1 else "".join(f"{a}: " for a in authors)
+    arxiv = f", arXiv {paper['arxiv']}" if paper.get("arxiv") else ""
+    return f"{names}{paper['title']}, {paper['venue']} {paper['year']}{arxiv}"

@@ -1,0 +1,125 @@
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.image import imread
+
+from experiments.record import RunRecord
+from experiments.tables.comparison import Comparison, compare
+from experiments.tables.report import as_markdown, write_report
+from experiments.tables.spec import load_table
+
+RecordRun = Callable[..., RunRecord]
+
+
+@pytest.fixture
+def comparison(record_run: RecordRun) -> Comparison:
+    for seed, below, above in ((7, 0.90, 0.93), (8, 0.91, 0.94), (9, 0.92, 0.95)):
+        record_run("baseline", seed, below)
+        record_run("operator", seed, above)
+    record_run("operator", 10, status="failed", why="no file /home/someone/x")
+    record_run("operator", 11, overrides=("trainer.max_epochs=1",))
+    return compare(load_table("small"), Path("runs"))
+
+
+def test_a_report_is_a_text_the_runs_and_a_plot(comparison: Comparison, tmp_path: Path) -> None:
+    files = write_report(comparison, tmp_path / "results" / "small")
+    assert [file.name for file in files] == ["report.md", "runs.csv", "plot.png"]
+    assert all(file.is_file() for file in files)
+
+
+def test_the_text_has_published_beside_reproduced(comparison: Comparison) -> None:
+    text = as_markdown(comparison)
+    assert "| Plain | 90.250 ± 0.354 | 91.000 ± 1.000 | 3 | +0.750 |" in text
+    assert re.search(r"\| Ours \| 91.125 .* \| \+0.875 \| \+3.000 \| \+0.733 to \+5.267 \|", text)
+
+
+def test_the_text_says_how_it_was_made(comparison: Comparison) -> None:
+    text = as_markdown(comparison)
+    assert (
+        "Plain: `python -m experiments fit --config configs/own/baseline.yaml "
+        "--seed_everything SEED`, seeds 7 to 9" in text
+    )
+    assert "`python -m experiments table run small --seeds 3`" in text
+    assert "hardware: made-up CPU, cores: 2, threads: 1, no GPU" in text
+    assert "versions: python 3.11.0, torch 0.0.0" in text
+    assert "commit: c0ffeec0ffee\n" in text
+    assert "time: 6.0 minutes for 6 runs" in text
+
+
+def test_different_hardware_is_told_apart(record_run: RecordRun) -> None:
+    gpu = {"cpu": "made-up CPU", "cores": 2, "threads": 1, "gpus": ["made-up GPU"] * 2}
+    record_run("operator", 7)
+    record_run("operator", 8, hardware=gpu, devices={"world_size": 2})
+    text = as_markdown(compare(load_table("small"), Path("runs")))
+    assert "no GPU (1 run); made-up CPU" in text
+    assert "2 x made-up GPU, trained on 2 devices (1 run)" in text
+
+
+def test_runs_that_do_not_count_are_named_without_places_of_the_machine(
+    comparison: Comparison,
+) -> None:
+    text = as_markdown(comparison)
+    assert "- Ours: trainer.max_epochs was 1, now 15 (1 run)" in text
+    assert "- Ours: failed (1 run)" in text
+    assert "/home" not in text
+
+
+def test_remarks_appear_only_where_there_are_some(
+    content: dict[str, Any], write_table: Callable[..., Path], record_run: RecordRun
+) -> None:
+    record_run("operator", 7)
+    assert "## Remarks" not in as_markdown(compare(load_table("small"), Path("runs")))
+    content["remarks"] = ["other random numbers"]
+    write_table(content)
+    text = as_markdown(compare(load_table("small"), Path("runs")))
+    assert "## Remarks\n\n- other random numbers\n" in text
+
+
+def test_the_runs_file_has_a_line_for_each_run_that_counts(
+    comparison: Comparison, tmp_path: Path
+) -> None:
+    write_report(comparison, tmp_path)
+    lines = list(csv.DictReader((tmp_path / "runs.csv").open()))
+    assert [(line["row"], line["seed"]) for line in lines] == [
+        *(("baseline", seed) for seed in "789"),
+        *(("operator", seed) for seed in "789"),
+    ]
+    first = lines[0]
+    assert float(first["test/acc1"]) == 0.9
+    assert first["run_id"] == "made-up-001"
+    assert first["commit"] == "c0ffee" * 6
+    assert (first["dirty"], first["epochs"], first["seconds"]) == ("False", "15", "60.0")
+    assert (first["cpu"], first["threads"], first["torch"]) == ("made-up CPU", "1", "0.0.0")
+    assert first["data_sha256"] == "0" * 64
+
+
+def test_what_a_record_lacks_is_an_empty_cell(record_run: RecordRun, tmp_path: Path) -> None:
+    record_run("operator", 7, parameters={}, git={}, hardware={}, data=None, versions={})
+    write_report(compare(load_table("small"), Path("runs")), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    (line,) = csv.DictReader((tmp_path / "runs.csv").open())
+    assert {line[key] for key in ("images_per_second", "commit", "gpus", "cpu")} == {""}
+    assert "None" not in text
+    assert "| Ours | 91.125 ± 0.177 | 90.000 | 1 | -1.125 | +0.875 |  |  |  |  |" in text
+
+
+def test_without_runs_the_command_that_makes_them_is_named(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="python -m experiments table run small --seeds 5"):
+        write_report(compare(load_table("small"), Path("runs")), tmp_path / "small")
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize("runs", [1, 3])
+def test_the_plot_shows_published_and_reproduced_in_their_colours(
+    record_run: RecordRun, tmp_path: Path, runs: int
+) -> None:
+    for seed in range(7, 7 + runs):
+        record_run("operator", seed, 0.9 + seed / 1000)
+    write_report(compare(load_table("small"), Path("runs")), tmp_path)
+    pixels = (imread(tmp_path / "plot.png")[..., :3] * 255).round().astype(int)
+    for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)):
+        assert (pixels == colour).all(axis=-1).sum() > 100
