@@ -135,21 +135,8 @@ class DoConvFusionCallback(L.Callback):
         self._fused = self._accuracy = None
         release_kernels(_network(pl_module))
 
-    def on_predict_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Fold at the first batch."""
-        if batch_idx == 0:
-            hold_kernels(_network(pl_module))
-
-    def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Let go of the folded kernels."""
-        release_kernels(_network(pl_module))
+    on_predict_batch_start = on_validation_batch_start
+    on_predict_epoch_end = on_validation_epoch_end
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException

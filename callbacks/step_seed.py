@@ -25,6 +25,8 @@ class StepSeed(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed torch's generators (CPU and accelerator) for this batch."""
+        """Seed torch's generators (CPU and accelerator) and numpy's for this batch."""
         key = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        for_torch, for_numpy = np.random.SeedSequence(key).generate_state(2)
+        torch.manual_seed(int(for_torch))
+        np.random.seed(for_numpy)  # timm's Mixup draws from it

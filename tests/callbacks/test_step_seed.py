@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 
 from callbacks.step_seed import StepSeed
@@ -20,6 +21,15 @@ def test_a_batch_draws_the_same_numbers_whatever_was_drawn_before() -> None:
 def test_every_seed_epoch_batch_and_rank_draws_its_own_numbers() -> None:
     drawn = [draw(s, e, b, r) for s in (0, 1) for e in (0, 1) for b in (0, 1) for r in (0, 1)]
     assert len(set(drawn)) == 16
+
+
+def test_numpy_is_seeded_too() -> None:
+    drawn = []
+    for _ in range(2):
+        draw(epoch=1)
+        drawn.append(np.random.rand())
+        np.random.rand(3)
+    assert drawn[0] == drawn[1]
 
 
 def test_the_runs_seed_is_taken_from_seed_everything(monkeypatch: object) -> None:
