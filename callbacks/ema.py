@@ -67,4 +67,5 @@ class EMACallback(WeightAveraging):
     def _average(self, averaged: Any, current: Any, _: Tensor | int) -> None:
         # The number of updates is counted here and not read from the tensor that torch gives,
         # which on a GPU would have to be waited for.
-        get_ema_multi_avg_fn(self.decay_at(self._updates))(averaged, current, 0)
+        average: Any = get_ema_multi_avg_fn(self.decay_at(self._updates))  # type: ignore[no-untyped-call]
+        average(averaged, current, 0)

@@ -37,4 +37,16 @@ class DeployedModelSummary(Callback):
         table.add_section()
         table.add_row("in training", "", f"{count_parameters(pl_module.network):,}")
         table.add_row("as deployed", "", f"{count_parameters(pl_module.deployed()):,}")
-        Console().print(table)
+        console = Console()
+        console.print(table)
+        for reason, names in _left_plain(pl_module).items():
+            console.print(f"left plain, because {reason}: {', '.join(names)}")
+
+
+def _left_plain(pl_module: ImageClassifier) -> dict[str, list[str]]:
+    """Modules that an operator was not put into, by reason, where the network says so."""
+    static: dict[str, str] = getattr(pl_module.network, "static_kernels", {})
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in static.items():
+        by_reason.setdefault(reason, []).append(name)
+    return by_reason

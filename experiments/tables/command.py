@@ -6,10 +6,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
+from experiments.command_parser import CommandParser
 from experiments.tables.cells import CellColumn
 from experiments.tables.comparison import compare
 from experiments.tables.report import write_report
@@ -103,14 +103,9 @@ def _report(console: Console, name: str, runs: Path, out: Path) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise SystemExit(f"{message} ({self.prog} --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
     program = "python -m experiments table"
-    parser = _Parser(prog=program, description=__doc__, allow_abbrev=False)
+    parser = CommandParser(prog=program, description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, summary: str, *, table: bool = True) -> argparse.ArgumentParser:
