@@ -2,5 +2,6 @@
 
 from callbacks.do_conv_fusion import DoConvFusionCallback
 from callbacks.ema import EMACallback
+from callbacks.kw_attention_temperature import KWAttentionTemperatureCallback
 
-__all__ = ["DoConvFusionCallback", "EMACallback"]
+__all__ = ["DoConvFusionCallback", "EMACallback", "KWAttentionTemperatureCallback"]

@@ -2,8 +2,8 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, is_dataclass
+from typing import Any, TypeVar
 
 import lightning as L
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torchmetrics import MeanMetric, MetricCollection, SumMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lit_models.finite_loss import FiniteLossGuard
+from lit_models.mixing import MixSettings
 from lit_models.optimization import (
     OptimizerSettings,
     ScheduleSettings,
@@ -22,9 +23,11 @@ from lit_models.registry import create_network
 from lit_models.state_dicts import first_difference
 
 Batch = tuple[Tensor, Tensor, Tensor]
+Settings = TypeVar("Settings")
 
 _DEFAULT_OPTIMIZER = OptimizerSettings()
 _DEFAULT_SCHEDULE = ScheduleSettings()
+_NO_MIX = MixSettings()
 
 
 class ImageClassifier(L.LightningModule):
@@ -41,6 +44,7 @@ class ImageClassifier(L.LightningModule):
         label_smoothing: Share of the target that is spread over all classes, 0 to 1.
         optimizer: Optimiser settings.
         schedule: Learning-rate settings.
+        mix: Mixup and CutMix of training batches.
 
     Raises:
         ValueError: If no network has the name; the message has the nearest ones.
@@ -57,19 +61,17 @@ class ImageClassifier(L.LightningModule):
         label_smoothing: float = 0.0,
         optimizer: OptimizerSettings = _DEFAULT_OPTIMIZER,
         schedule: ScheduleSettings = _DEFAULT_SCHEDULE,
+        mix: MixSettings = _NO_MIX,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         # A checkpoint holds settings as plain dictionaries, so that it loads with weights_only.
         for name, value in self.hparams.items():
-            if isinstance(value, OptimizerSettings | ScheduleSettings):
+            if is_dataclass(value) and not isinstance(value, type):
                 self.hparams[name] = asdict(value)
-        self.optimizer_settings = (
-            OptimizerSettings(**optimizer) if isinstance(optimizer, dict) else optimizer
-        )
-        self.schedule_settings = (
-            ScheduleSettings(**schedule) if isinstance(schedule, dict) else schedule
-        )
+        self.optimizer_settings = _settings(OptimizerSettings, optimizer)
+        self.schedule_settings = _settings(ScheduleSettings, schedule)
+        self.mixer = _settings(MixSettings, mix).build(label_smoothing, num_classes)
         self.label_smoothing = label_smoothing
         self.network = self.build_network(
             backbone, num_classes=num_classes, in_chans=in_chans, **(backbone_args or {})
@@ -101,7 +103,17 @@ class ImageClassifier(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch; stops training where it is not finite."""
         images, targets, indices = batch
-        loss = F.cross_entropy(self(images), targets, label_smoothing=self.label_smoothing)
+        smoothing = self.label_smoothing
+        if self.mixer is not None:
+            if len(images) % 2:
+                raise ValueError(
+                    f"mixup needs an even number of images and got {len(images)}; set the data's "
+                    "drop_last or an even batch size"
+                )
+            # The mixer smooths the targets itself.
+            images, targets = self.mixer(images, targets)
+            smoothing = 0.0
+        loss = F.cross_entropy(self(images), targets, label_smoothing=smoothing)
         where = f"epoch {self.current_epoch}, batch {batch_idx}"
         self._finite_loss.check(loss, self.global_step, where, indices)
         self.train_loss.update(loss.detach(), len(images))
@@ -151,6 +163,21 @@ class ImageClassifier(L.LightningModule):
             reason = difference or " ".join(str(error).split())
             raise ValueError(f"these are the weights of another network: {reason}") from error
 
+    def load_weights(self, checkpoint: Mapping[str, Any]) -> None:
+        """Load the network's weights from a checkpoint of a run or a plain state dict.
+
+        Args:
+            checkpoint: What a run saved (weights under `state_dict`), or the network's state dict.
+
+        Raises:
+            ValueError: They are another network's; the message names the first difference.
+        """
+        state = checkpoint.get("state_dict", checkpoint)
+        if any(key.startswith("network.") for key in state):
+            self.load_state_dict({k: v for k, v in state.items() if k.startswith("network.")})
+        else:
+            self.load_state_dict({f"network.{key}": value for key, value in state.items()})
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to save weights that a non-finite loss has spoiled."""
         self._finite_loss.flush()
@@ -190,13 +217,19 @@ class ImageClassifier(L.LightningModule):
         metrics.reset()
         trainer = self._trainer_facts
         expected = getattr(trainer.datamodule, f"num_{stage}", None)
-        whole = limit == 1.0 and not trainer.sanity_checking and not trainer.fast_dev_run
+        # The number 1 is one batch, 1.0 is all of them.
+        unlimited = isinstance(limit, float) and limit == 1.0
+        whole = unlimited and not trainer.sanity_checking and not trainer.fast_dev_run
         if whole and expected is not None and samples != expected:
             raise RuntimeError(
                 f"{stage} counted {samples} samples where the data set has {expected}; "
                 "an exact evaluation sees each once"
             )
         self.log_dict({f"{stage}/{name}": value for name, value in counted.items()}, prog_bar=True)
+
+
+def _settings(kind: type[Settings], given: Settings | dict[str, Any]) -> Settings:
+    return kind(**given) if isinstance(given, dict) else given
 
 
 class _EvaluationMetrics(nn.Module):
