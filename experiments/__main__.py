@@ -19,6 +19,9 @@ COMMANDS = {
     "validate": Command("experiments.cli", "evaluate a checkpoint on the validation images"),
     "test": Command("experiments.cli", "evaluate a checkpoint on the reported images"),
     "predict": Command("experiments.cli", "write a checkpoint's predictions"),
+    "convert": Command(
+        "experiments.commands.convert", "weights from their authors' names to ours, and back"
+    ),
     "table": Command("experiments.tables.command", "published results beside reproduced ones"),
 }
 

@@ -42,8 +42,9 @@ def comparison_columns(comparison: Comparison) -> Iterator[CellColumn]:
     yield CellColumn(f"reproduced ({unit})", [_with_spread(row.summary, decimals) for row in rows])
     yield CellColumn("n", [str(row.summary.n) if row.summary else "" for row in rows])
     yield CellColumn("difference", [number(row.difference, decimals, "+") for row in rows])
-    if comparison.table.reproduce and comparison.table.reproduce.gain:
-        gain_decimals = comparison.table.decimals(comparison.table.reproduce.gain.column)
+    reproduce = comparison.table.reproduce
+    if reproduce and reproduce.gain:
+        gain_decimals = comparison.table.decimals(reproduce.gain.column or reproduce.column)
         gains = [number(row.published_gain, gain_decimals, "+") for row in rows]
         yield CellColumn("published gain", gains)
         differences = (row.gain.difference if row.gain else None for row in rows)

@@ -119,7 +119,7 @@ def measured(table: TableSpec, record: RunRecord) -> float | None:
 
 def _of_row(table: TableSpec, row: RowSpec, runs: Path) -> RowComparison:
     assert table.reproduce is not None
-    reproduce, gain = table.reproduce, table.reproduce.gain
+    reproduce = table.reproduce
     found = gather_runs(row, runs, reproduce.metric) if row.config else None
     records = tuple(found.counted.values()) if found else ()
     values = tuple(value for r in records if (value := measured(table, r)) is not None)
@@ -128,13 +128,27 @@ def _of_row(table: TableSpec, row: RowSpec, runs: Path) -> RowComparison:
         row=row,
         published=row.values[reproduce.column],
         published_runs=tuple(value for value in single if value is not None),
-        published_gain=row.values[gain.column] if gain else None,
+        published_gain=_published_gain(table, row),
         records=records,
         left_out=found.left_out if found else (),
         values=values,
         summary=summarise(values),
         gain=None,
     )
+
+
+def _published_gain(table: TableSpec, row: RowSpec) -> float | None:
+    assert table.reproduce is not None
+    gain, column = table.reproduce.gain, table.reproduce.column
+    if gain is None:
+        return None
+    if gain.column is not None:
+        return row.values[gain.column]
+    baseline = next(other for other in table.rows if other.key == gain.over)
+    above, below = row.values[column], baseline.values[column]
+    if row is baseline or above is None or below is None:
+        return None
+    return above - below
 
 
 def _gain(values: Sequence[float], baseline: Sequence[float]) -> Gain | None:

@@ -55,10 +55,16 @@ class RowSpec:
 
 @dataclass(frozen=True)
 class GainSpec:
-    """Which column holds the published gain, and the key of the row that it is a gain over."""
+    """Gain over one of the rows.
 
-    column: str
+    Attributes:
+        over: Key of that row.
+        column: Column of the published gains; None where only the rows themselves were published,
+            whose difference the published gain then is.
+    """
+
     over: str
+    column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -245,11 +251,11 @@ def _reproduction(
     _check_keys(content, where, ("metric", "quantity", "column"), ("runs", "gain"))
     gain = content.get("gain")
     if gain is not None:
-        _check_keys(gain, f"{where}gain: ", ("column", "over"))
+        _check_keys(gain, f"{where}gain: ", ("over",), ("column",))
         gain = GainSpec(**gain)
     runs = tuple(content.get("runs") or ())
     names = [column.name for column in columns]
-    for name in (content["column"], *runs, *([gain.column] if gain else [])):
+    for name in (content["column"], *runs, *([gain.column] if gain and gain.column else [])):
         if name not in names:
             raise ConfigError(f"{where}there is no column {name!r}{_nearest(name, names)}")
     keys = [row.key for row in rows]

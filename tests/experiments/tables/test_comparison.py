@@ -47,6 +47,24 @@ def test_gain_is_over_the_baseline_and_has_an_interval(record_run: RecordRun) ->
     assert ours.gain.interval.low == pytest.approx(3 - 2.776445 * math.sqrt(2 / 3), abs=1e-5)
 
 
+def test_without_a_column_of_gains_the_published_gain_is_the_difference_of_the_rows(
+    content: dict[str, Any], write_table: Callable[..., Path]
+) -> None:
+    content["reproduce"]["gain"] = {"over": "baseline"}
+    write_table(content)
+    assert [row.published_gain for row in comparison().rows] == [None, 0.875]
+    assert cells()["published gain"] == ["", "+0.875"]
+
+
+def test_rows_without_published_numbers_have_no_published_gain(
+    content: dict[str, Any], write_table: Callable[..., Path]
+) -> None:
+    content["reproduce"] |= {"gain": {"over": "baseline"}, "runs": []}
+    content["rows"][1]["values"] = dict.fromkeys(content["rows"][1]["values"])
+    write_table(content)
+    assert [row.published_gain for row in comparison().rows] == [None, None]
+
+
 def test_one_run_a_side_gives_a_gain_without_an_interval(record_run: RecordRun) -> None:
     record_run("baseline", 7, 0.90)
     record_run("operator", 7, 0.92)

@@ -1,0 +1,1 @@
+"""Further commands: one file, one command, each with `main(arguments)`."""
