@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch.nn.functional import interpolate
 
-from datamodules.in_memory import InMemoryDataModule, LabelledImages
+from datamodules.in_memory import InMemoryDataModule
+from datamodules.in_memory_loader import LabelledImages
 
 
 class DigitsDataModule(InMemoryDataModule):

@@ -304,6 +304,7 @@ TRAININGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "limited batches": ({}, {"limit_train_batches": 3}),
     "accumulated gradients": ({}, {"accumulate_grad_batches": 2}),
     "shuffle buffer, last batch dropped": ({"shuffle_buffer": 4, "drop_last": True}, {}),
+    "augmentation": ({"crop_padding": 1, "flip": True, "cutout": 1}, {}),
 }
 MOMENTS: dict[str, dict[str, Any]] = {
     "step": {"every_n_train_steps": 1},
@@ -329,7 +330,8 @@ def test_resumed_training_sees_the_batches_of_uninterrupted_training(
         loops = torch.load(checkpoint, weights_only=True)["loops"]["fit_loop"]
         done = loops["epoch_loop.batch_progress"]["total"]["ready"]
         assert resumed.trained == whole.trained[done:], checkpoint.name
-        assert torch.equal(resumed.weight, whole.weight), checkpoint.name
+        for name, value in whole.state_dict().items():  # among them statistics of the pixels
+            assert torch.equal(resumed.state_dict()[name], value), (checkpoint.name, name)
 
 
 @pytest.mark.parametrize("batches", [0, 1, 4, 5, 7])
@@ -455,6 +457,34 @@ def test_the_fingerprint_tells_data_apart() -> None:
     assert json.loads(json.dumps(same.fingerprint)) == same.fingerprint
 
 
+def test_only_training_images_are_augmented() -> None:
+    options = {"holdout": 4, "crop_padding": 1, "flip": True, "cutout": 1, "batch_size": 14}
+    plain, changed = Numbers(holdout=4, batch_size=14), Numbers(**options)
+
+    def images(loader: Any) -> Tensor:
+        return torch.cat([images for images, _, _ in loader])
+
+    assert not torch.equal(images(changed.train_dataloader()), images(plain.train_dataloader()))
+    for loader in ("val_dataloader", "test_dataloader"):
+        assert torch.equal(images(getattr(changed, loader)()), images(getattr(plain, loader)()))
+
+
+def test_augmentation_follows_the_seed_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def images() -> Tensor:
+        loader = Numbers(seed=None, crop_padding=1, batch_size=14).train_dataloader()
+        return {
+            int(row): image
+            for batch in loader
+            for image, row in zip(batch[0], batch[2], strict=True)
+        }[7]
+
+    found = []
+    for seed in range(12):
+        monkeypatch.setenv("PL_GLOBAL_SEED", str(seed))
+        found.append(images().numpy().tobytes())
+    assert len(set(found)) > 1
+
+
 def test_number_of_channels_is_that_of_the_input() -> None:
     assert Numbers().in_chans == 1
 
@@ -475,6 +505,11 @@ def test_number_of_channels_is_that_of_the_input() -> None:
         ({"mean": [0.5]}, r"mean=\[0.5\] and std=None must be given together"),
         ({"mean": [0.5, 0.5], "std": [1.0]}, r"mean=\[0.5, 0.5\] must have one number for each"),
         ({"mean": [0.5], "std": [0.0]}, r"std=\[0.0\] must be positive"),
+        ({"crop_padding": -1}, "crop_padding=-1 must be at least 0"),
+        ({"cutout": -1}, "cutout=-1 must be at least 0"),
+        ({"padding_mode": "edge"}, "padding_mode='edge' must be 'zeros', 'reflect' or 'mean'"),
+        ({"padding_mode": "reflect", "crop_padding": 2}, "crop_padding=2 must be less than the"),
+        ({"padding_mode": "mean"}, "padding_mode='mean' needs the colour: give mean and std"),
     ],
 )
 def test_an_option_without_sense_is_named(options: dict[str, Any], message: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.datasets import MNIST
 
-from datamodules import MNISTDataModule, mnist
+from datamodules import MNISTDataModule, official
 
 NAMES = [name for name, _ in MNIST.resources]
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = NAMES
@@ -119,8 +119,8 @@ def test_root_is_the_argument_else_the_environment_else_data(
         (TRAIN_IMAGES, -100, "is truncated"),
         (TEST_IMAGES, 3, "is truncated"),
         (TEST_LABELS, 0, "is truncated"),
-        (TRAIN_LABELS, b"<html>log in</html>", "is not the official archive"),
-        (TEST_IMAGES, gzip.compress(b"other", mtime=0), "is not the official archive"),
+        (TRAIN_LABELS, b"<html>log in</html>", "is not the official file"),
+        (TEST_IMAGES, gzip.compress(b"other", mtime=0), "is not the official file"),
     ],
 )
 def test_a_wrong_archive_is_named_and_neither_read_nor_replaced(
@@ -199,7 +199,7 @@ def test_missing_archives_that_cannot_be_fetched_are_named_with_the_remedies(
         data.prepare_data()
     assert_one_line(error)
     message = str(error.value)
-    for part in (*NAMES, f"{root / 'MNIST' / 'raw'}", "put the archives there"):
+    for part in (*NAMES, f"{root / 'MNIST' / 'raw'}", "put the files there"):
         assert part in message
     assert "--data.init_args.root" in message
     assert "CONVSUITE_DATA" in message
@@ -239,7 +239,7 @@ def test_a_full_disk_leaves_no_broken_archive(
 def test_a_silent_server_is_given_up(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mnist, "SECONDS_WITHOUT_ANSWER", 0.2)
+    monkeypatch.setattr(official, "SECONDS_WITHOUT_ANSWER", 0.2)
     monkeypatch.setenv("no_proxy", "*")
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}/"

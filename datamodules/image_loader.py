@@ -1,0 +1,289 @@
+"""Loader of image files: decoded, transformed and stacked by worker processes, batch by batch.
+
+What is drawn for an image is a function of seed, epoch, row and, under repeated augmentation, the
+repetition alone: results depend neither on the number of workers nor on where training was
+interrupted.
+"""
+
+import os
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from datamodules.image_folder import ImageFolder
+from datamodules.image_transforms import Decoder, Transform
+from datamodules.position import Position, start_of_first_epoch
+from datamodules.sampling import BatchPlan
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+MOST_WORKERS = 16
+
+
+class BrokenImage(NamedTuple):
+    """An image file that cannot be decoded.
+
+    Attributes:
+        path: Where it is.
+        reason: Why not, in one line.
+    """
+
+    path: str
+    reason: str
+
+
+class BatchKey(NamedTuple):
+    """A batch that a worker is asked for.
+
+    Attributes:
+        epoch: Epoch, from 0.
+        rows: Rows of the images, int64 (B,).
+        copies: Which repetition in the epoch each is, int64 (B,).
+    """
+
+    epoch: int
+    rows: Tensor
+    copies: Tensor
+
+
+class LoadedBatch(NamedTuple):
+    """What a worker answers.
+
+    Attributes:
+        images: Readable images, float32 (B, 3, H, W).
+        targets: Their classes, int64 (B,).
+        rows: Their rows, int64 (B,).
+        broken: The others.
+    """
+
+    images: Tensor
+    targets: Tensor
+    rows: Tensor
+    broken: list[BrokenImage]
+
+
+class ImageBatches(Dataset[LoadedBatch]):
+    """Batches of a folder's images, read when they are asked for.
+
+    Args:
+        folder: The images.
+        decoder: What decodes them: "pil", or "fast" for torchvision.
+        transform: What is done to each.
+        seed: Seed of the random transforms; None if nothing is random.
+
+    Raises:
+        ValueError: There is no such decoder in this installation.
+    """
+
+    def __init__(
+        self, folder: ImageFolder, decoder: Decoder, transform: Transform, seed: int | None = None
+    ) -> None:
+        self.folder = folder
+        self.transform = transform
+        self.seed = seed
+        if decoder == "fast":
+            _check_fast_decoder()
+        self._decode = _decode_fast if decoder == "fast" else _decode_pil
+
+    def __getitem__(self, key: BatchKey) -> LoadedBatch:
+        """Read one batch."""
+        images, rows, broken = [], [], []
+        with _generators_restored(), _quiet_decoders():
+            for row, copy in zip(key.rows.tolist(), key.copies.tolist(), strict=True):
+                path = self.folder.path(row)
+                try:
+                    decoded = self._decode(path)
+                except MemoryError:
+                    raise
+                except Exception as error:  # decoders raise whatever a broken file leads them to
+                    reason = " ".join(str(error).replace(path, "it").split())
+                    broken.append(BrokenImage(path, reason or type(error).__name__))
+                    continue
+                if self.seed is not None:
+                    _seed_generators((self.seed, key.epoch, row, copy))
+                images.append(self.transform(decoded))
+                rows.append(row)
+        stacked = default_collate(images) if images else torch.empty(0)
+        kept = torch.tensor(rows, dtype=torch.int64)
+        return LoadedBatch(stacked, self.folder.targets[kept], kept, broken)
+
+
+class ImageLoader:
+    """Batches `(images, targets, indices)` of image files, for one device.
+
+    Images are float32 (B, 3, H, W), targets int64 (B,); indices int64 (B,) are the images' rows in
+    the folder.
+
+    Args:
+        batches: Reads a batch.
+        plan: Which images make which batch.
+        on_broken: Called with every image that could not be read and is left out of its batch; may
+            raise.
+        position: Tells the epoch and the number of batches of it that are already done. Asked when
+            the first batch is wanted: Lightning makes iterators before it knows the epoch.
+        **workers: Options of torch's `DataLoader` about its workers.
+    """
+
+    def __init__(
+        self,
+        batches: ImageBatches,
+        plan: BatchPlan,
+        *,
+        on_broken: Callable[[BrokenImage], None],
+        position: Position = start_of_first_epoch,
+        **workers: Any,
+    ) -> None:
+        self.plan = plan
+        self.on_broken = on_broken
+        self._make_loader = partial(
+            DataLoader[LoadedBatch],
+            batches,
+            batch_size=None,
+            sampler=_Keys(plan, position),
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # or it would draw from the global one at every epoch
+            **workers,
+        )
+        self._loader: DataLoader[LoadedBatch] | None = None
+
+    def __len__(self) -> int:
+        """Batches of an epoch on this device."""
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # A generator: nothing runs before the first batch is asked for.
+        if self._loader is None:
+            self._loader = self._make_loader()
+        for images, targets, rows, broken in self._loader:
+            for image in broken:
+                self.on_broken(image)
+            if not len(rows):
+                raise ValueError(
+                    f"none of the {len(broken)} images of a batch can be read, {broken[0].path} "
+                    f"among them; repair the data set"
+                )
+            yield images, targets, rows
+
+    def close(self) -> None:
+        """End the workers; iterating starts new ones.
+
+        Left to the garbage collector, which finds loaders in a circle with Trainer and data module,
+        each worker is waited for in vain for five seconds: its queue is gone before it is told.
+        """
+        self._loader = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position is the Trainer's, which its checkpoints hold.
+
+        Lightning takes loaders without this method for ones that cannot be resumed.
+        """
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load nothing, see `state_dict`."""
+
+
+def share_of_cores(devices: int) -> int:
+    """Workers for one of the `devices` of this machine: its share of the cores, 1 to 16."""
+    # Those that this process may use: a job of a cluster has fewer than the machine.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(MOST_WORKERS, max(1, (cores or 1) // devices))
+
+
+def worker_options(
+    count: int, prefetch_factor: int, pin_memory: bool, persistent: bool
+) -> dict[str, Any]:
+    """Options of `DataLoader` for `count` workers; without any it takes no others."""
+    options: dict[str, Any] = {
+        "num_workers": count,
+        "pin_memory": pin_memory and torch.cuda.is_available(),
+    }
+    if count:
+        options |= {"prefetch_factor": prefetch_factor, "persistent_workers": persistent}
+    return options
+
+
+class _Keys:
+    """Keys of the batches that are still to come in the current epoch."""
+
+    def __init__(self, plan: BatchPlan, position: Position) -> None:
+        self.plan = plan
+        self.position = position
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        epoch, done = self.position()
+        for rows, copies in self.plan.batches(epoch, done):
+            yield BatchKey(epoch, rows, copies)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _decode_pil(path: str) -> Image.Image:
+    with open(path, "rb") as file:
+        return Image.open(file).convert("RGB")
+
+
+def _decode_fast(path: str) -> Tensor:
+    from torchvision.io import ImageReadMode, decode_image  # type: ignore[import-untyped]
+
+    image: Tensor = decode_image(path, mode=ImageReadMode.RGB)
+    return image
+
+
+def _check_fast_decoder() -> None:
+    # Or every image would be taken for a broken one. Later releases of torchvision drop it.
+    try:
+        from torchvision.io import decode_image  # noqa: F401
+
+        available = hasattr(torch.ops.image, "decode_image")
+    except ImportError:
+        available = False
+    if not available:
+        raise ValueError(
+            "decode='fast' needs the image decoder of torchvision, which this installation lacks; "
+            "choose decode='pil'"
+        )
+
+
+@contextmanager
+def _quiet_decoders() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # Some of ImageNet's images have broken metadata, which nobody reads.
+        warnings.filterwarnings("ignore", message=".*EXIF data", category=UserWarning)
+        warnings.filterwarnings("ignore", message="The image decoding", category=DeprecationWarning)
+        yield
+
+
+@contextmanager
+def _generators_restored() -> Iterator[None]:
+    # Without workers, the transforms draw from the generators that training draws from.
+    python, numpy = random.getstate(), np.random.get_state()
+    state = torch.default_generator.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.default_generator.set_state(state)
+
+
+def _seed_generators(key: tuple[int, ...]) -> None:
+    """Seed the three generators that transforms draw from; the accelerator's are left alone."""
+    seeds = np.random.SeedSequence(key).generate_state(3)
+    random.seed(int(seeds[0]))
+    np.random.seed(int(seeds[1]))
+    torch.default_generator.manual_seed(int(seeds[2]))
