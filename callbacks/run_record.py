@@ -20,7 +20,8 @@ class Record(Protocol):
 class RunRecordCallback(L.Callback):
     """Writes the facts of a run as they become known; only the first process writes.
 
-    Any other callback with a method `run_facts() -> dict` adds its facts.
+    The data module and any other callback add what their method `run_facts() -> dict` returns; it
+    is called in all processes at once.
 
     Args:
         record: Where the facts go.
@@ -143,7 +144,7 @@ def _numbers(metrics: dict[str, Tensor]) -> dict[str, float]:
 
 def _facts_of_others(trainer: L.Trainer) -> dict[str, Any]:
     facts: dict[str, Any] = {}
-    for callback in getattr(trainer, "callbacks", []):
-        if hasattr(callback, "run_facts"):
-            facts |= callback.run_facts()
+    for other in (_datamodule(trainer), *getattr(trainer, "callbacks", [])):
+        if hasattr(other, "run_facts"):
+            facts |= other.run_facts()
     return facts

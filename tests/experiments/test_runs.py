@@ -128,6 +128,8 @@ def run_apart(row: Path, strike: str, with_signal: str, *flags: str) -> int:
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
+        # What a shell starts in its background ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     return done.returncode
 
