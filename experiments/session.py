@@ -131,4 +131,5 @@ def _how_it_failed(error: BaseException) -> dict[str, Any]:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    # Runs are sorted by when they started, and two can start within a second.
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
