@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from lit_models import ImageClassifier
+from lit_models.classifier import network_of
 from lit_models.do_conv import (
     DOConv2d,
     OutputDifference,
@@ -64,7 +64,7 @@ class DoConvFusionCallback(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check that there is something to fold."""
-        if not any(isinstance(module, DOConv2d) for module in _network(pl_module).modules()):
+        if not any(isinstance(module, DOConv2d) for module in network_of(pl_module).modules()):
             raise ValueError(
                 "DoConvFusionCallback found no DO-Conv in the network; take the callback out, or "
                 "train lit_models.DOConvClassifier"
@@ -82,11 +82,11 @@ class DoConvFusionCallback(L.Callback):
     ) -> None:
         """Fold at the first batch: by then weight averaging has put its weights in."""
         if batch_idx == 0:
-            hold_kernels(_network(pl_module))
+            hold_kernels(network_of(pl_module))
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let go of the folded kernels: training changes what they were folded from."""
-        release_kernels(_network(pl_module))
+        release_kernels(network_of(pl_module))
 
     def on_test_batch_start(
         self,
@@ -99,7 +99,7 @@ class DoConvFusionCallback(L.Callback):
         """Fold, and set the folded network beside the trained one."""
         if batch_idx > 0:
             return
-        network = _network(pl_module)
+        network = network_of(pl_module)
         hold_kernels(network)
         self._fused = fuse(network).network
         self._difference = OutputDifference(0.0, 0.0)
@@ -133,7 +133,7 @@ class DoConvFusionCallback(L.Callback):
             pl_module.log("test/acc1_fused", self._accuracy.compute())
             self.facts["test_difference"] = self._difference._asdict()
         self._fused = self._accuracy = None
-        release_kernels(_network(pl_module))
+        release_kernels(network_of(pl_module))
 
     on_predict_batch_start = on_validation_batch_start
     on_predict_epoch_end = on_validation_epoch_end
@@ -143,7 +143,7 @@ class DoConvFusionCallback(L.Callback):
     ) -> None:
         """Let go of the folded kernels."""
         self._fused = self._accuracy = None
-        release_kernels(_network(pl_module))
+        release_kernels(network_of(pl_module))
 
     # --- fused checkpoints --------------------------------------------------------------------
 
@@ -151,7 +151,7 @@ class DoConvFusionCallback(L.Callback):
         """Write the folded network, read it back and compare it with the trained one."""
         if not trainer.is_global_zero:
             return
-        network = _network(pl_module)
+        network = network_of(pl_module)
         fused = fuse(network)
         path = self._folder(trainer) / "fused.safetensors"
         _write(fused.network, path)
@@ -175,7 +175,7 @@ class DoConvFusionCallback(L.Callback):
         if not (self.every_checkpoint and trainer.is_global_zero):
             return
         # A copy to load the checkpoint's own weights into: the averaged ones, if there are.
-        network = copy.deepcopy(_network(pl_module))
+        network = copy.deepcopy(network_of(pl_module))
         prefix = "network."
         state = _evaluated_state(trainer, pl_module, checkpoint)
         network.load_state_dict(
@@ -200,10 +200,6 @@ class DoConvFusionCallback(L.Callback):
         loader = next(loader for loader in loaders if loader)
         batches = islice(iter(loader), self.verify_batches)
         return [move_data_to_device(batch[0], pl_module.device) for batch in batches]
-
-
-def _network(pl_module: L.LightningModule) -> nn.Module:
-    return pl_module.network if isinstance(pl_module, ImageClassifier) else pl_module
 
 
 def _evaluated_state(

@@ -6,9 +6,8 @@ from typing import Any, Literal
 import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import nn
 
-from lit_models import ImageClassifier
+from lit_models.classifier import network_of
 from lit_models.kernel_warehouse import set_temperature
 
 Schedule = Literal["linear", "cosine", "constant"]
@@ -57,7 +56,7 @@ class KWAttentionTemperatureCallback(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check that there is something to anneal."""
         if stage == "fit":
-            set_temperature(_network(pl_module), self.start)
+            set_temperature(network_of(pl_module), self.start)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Warn where training will end before the annealing does."""
@@ -74,18 +73,14 @@ class KWAttentionTemperatureCallback(L.Callback):
     ) -> None:
         """Set the temperature of the step that this batch belongs to."""
         value = self.temperature(trainer.global_step + 1, _steps_per_epoch(trainer))
-        set_temperature(_network(pl_module), value)
+        set_temperature(network_of(pl_module), value)
         # An average of temperatures would lag behind; averaged weights have the present one.
         for callback in getattr(trainer, "callbacks", []):
             average = getattr(callback, "_average_model", None)
             if isinstance(callback, WeightAveraging) and average is not None:
-                set_temperature(_network(average.module), value)
+                set_temperature(network_of(average.module), value)
         pl_module.log("kernel_warehouse/temperature", value)
 
 
 def _steps_per_epoch(trainer: L.Trainer) -> int:
     return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-
-
-def _network(pl_module: nn.Module) -> nn.Module:
-    return pl_module.network if isinstance(pl_module, ImageClassifier) else pl_module

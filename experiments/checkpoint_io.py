@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from experiments.whole_file import whole_file
+
 
 class SafeCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint aside and renames it; reads tensors and plain values only."""
@@ -22,18 +24,14 @@ class SafeCheckpointIO(TorchCheckpointIO):
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.writing")
         try:
-            with open(aside, "wb") as file:
+            with whole_file(path) as aside, open(aside, "wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            aside.replace(path)
         except RuntimeError as error:
             # torch's zip writer hides the disk's own complaint; the file knows it better.
             raise _disk_error(path, error) from error
-        finally:
-            aside.unlink(missing_ok=True)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = True

@@ -22,6 +22,7 @@ from experiments.every_run import callbacks_of_every_run
 from experiments.loggers import WandbMode, build_loggers
 from experiments.session import RunSession
 from experiments.summary import print_summary
+from experiments.whole_file import whole_file
 
 LINKS = {"num_classes": "number of classes", "in_chans": "number of input channels"}
 
@@ -133,7 +134,7 @@ class SuiteCLI(LightningCLI):
         pass
 
     def _set_seed(self) -> None:
-        # Constructing only parses; `run` seeds.
+        # Constructing only parses; `open_session` seeds.
         pass
 
     def instantiate_classes(self) -> None:
@@ -205,7 +206,8 @@ class SuiteCLI(LightningCLI):
         """Write the predictions to `predictions.pt` in the run folder."""
         batches = cast(list[dict[str, torch.Tensor]], self.trainer.predict(**kwargs))
         path = self.session.folder / "predictions.pt"
-        torch.save({key: torch.cat([b[key] for b in batches]) for key in batches[0]}, path)
+        with whole_file(path) as aside:
+            torch.save({key: torch.cat([b[key] for b in batches]) for key in batches[0]}, aside)
 
     def _loggers(self, given: Any) -> list[Logger]:
         if given is False:

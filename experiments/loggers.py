@@ -8,6 +8,8 @@ from typing import Any, Literal
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from experiments.whole_file import whole_file
+
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 
 
@@ -46,12 +48,10 @@ class _ContinuingWriter(ExperimentWriter):
             reader = csv.DictReader(file)
             self.metrics_keys = list(reader.fieldnames or [])
             rows = [row for row in reader if int(float(row["step"])) < self._first_step]
-        aside = path.with_suffix(".writing")
-        with aside.open("w", newline="") as file:
+        with whole_file(path) as aside, aside.open("w", newline="") as file:
             writer = csv.DictWriter(file, self.metrics_keys)
             writer.writeheader()
             writer.writerows(rows)
-        aside.replace(path)
 
     def log_hparams(self, params: dict[str, Any]) -> None:
         """Nothing: `config.yaml` has them."""

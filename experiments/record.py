@@ -8,13 +8,13 @@ locked is of a process that was killed.
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
 
 from experiments.compose import merge
+from experiments.whole_file import whole_file
 
 State = Literal["running", "finished", "failed", "interrupted", "killed"]
 
@@ -68,12 +68,8 @@ class RunRecord:
         """Merge `facts` into the record and write it."""
         self.facts = merge(self.facts, facts)
         self.facts["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
-        aside = self.folder / f".{FILE_NAME}.{os.getpid()}"
-        try:
+        with whole_file(self.folder / FILE_NAME) as aside:
             aside.write_text(json.dumps(self.facts, indent=2) + "\n", encoding="utf-8")
-            aside.replace(self.folder / FILE_NAME)
-        finally:
-            aside.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let other processes have the folder."""

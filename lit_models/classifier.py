@@ -228,6 +228,11 @@ class ImageClassifier(L.LightningModule):
         self.log_dict({f"{stage}/{name}": value for name, value in counted.items()}, prog_bar=True)
 
 
+def network_of(module: nn.Module) -> nn.Module:
+    """The network that a LightningModule trains: a classifier's `network`, else the module."""
+    return module.network if isinstance(module, ImageClassifier) else module
+
+
 def _settings(kind: type[Settings], given: Settings | dict[str, Any]) -> Settings:
     return kind(**given) if isinstance(given, dict) else given
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from experiments.command_parser import CommandParser
 from experiments.compose import ConfigError
+from experiments.whole_file import whole_file
 
 SAFETENSORS = ".safetensors"
 
@@ -36,15 +37,11 @@ def main(arguments: Sequence[str]) -> int:
         state = official_state(network)
     state = {key: value.contiguous() for key, value in state.items()}
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.writing")
-    try:
+    with whole_file(target) as aside:
         if target.suffix == SAFETENSORS:
             save_file(state, aside)
         else:
             torch.save(state, aside)
-        aside.replace(target)
-    finally:
-        aside.unlink(missing_ok=True)
     count = sum(value.numel() for value in state.values())
     print(f"{source} -> {target}: {len(state)} tensors, {count:,} numbers, names {options.to}")
     return 0
