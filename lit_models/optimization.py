@@ -38,14 +38,23 @@ class OptimizerSettings:
 class ScheduleSettings:
     """Learning rate as a function of the optimisation step.
 
+    Recipes that read the same differ in the arithmetic of the library that ran them:
+
+    - `dino` (DINO, KernelWarehouse): the rate changes at every step. The last step of the warm-up
+      already has the base rate; the cosine begins after it and never quite reaches the final rate.
+    - `gluoncv`: the same, but the last step of the cosine has the final rate.
+    - `timm` (timm, DeiT): the rate changes once an epoch. It reaches the base rate when the warm-up
+      is over, and the cosine runs from epoch 0, under the warm-up.
+
     Args:
         name: `constant`, `step` (divided at milestones) or `cosine`, each after the warm-up.
-        warmup_epochs: Length of the linear warm-up, in epochs. Its last step already has the base
-            rate, as in the schedule of DINO and KernelWarehouse.
+        warmup_epochs: Length of the linear warm-up, in epochs.
         warmup_lr: Rate of the first warm-up step.
         final_lr: Rate that the cosine approaches.
-        milestones: Epochs after which `step` multiplies the rate by `gamma`.
+        milestones: Epochs after which `step` multiplies the rate by `gamma`, counted from the
+            start of training.
         gamma: Factor at a milestone.
+        arithmetic: Whose, of the above.
     """
 
     name: Literal["constant", "step", "cosine"] = "constant"
@@ -54,18 +63,34 @@ class ScheduleSettings:
     final_lr: float = 0.0
     milestones: list[float] = field(default_factory=list)
     gamma: float = 0.1
+    arithmetic: Literal["dino", "gluoncv", "timm"] = "dino"
 
     def rate(self, step: int, base_lr: float, steps_per_epoch: float, total_steps: int) -> float:
         """Learning rate of optimisation step `step` (from 0), a pure function of its arguments."""
+        if self.arithmetic == "timm":
+            # Where steps do not divide into epochs, rounding must not put a step an epoch back.
+            epoch = math.floor(step / steps_per_epoch + 1e-9)
+            if epoch < self.warmup_epochs:
+                return self._warm(epoch / self.warmup_epochs, base_lr)
+            progress = epoch * steps_per_epoch / total_steps
+            return self._decayed(step, base_lr, steps_per_epoch, progress)
         warmup = round(self.warmup_epochs * steps_per_epoch)
         if step < warmup:
-            return self.warmup_lr + (base_lr - self.warmup_lr) * step / max(1, warmup - 1)
+            return self._warm(step / max(1, warmup - 1), base_lr)
+        last = total_steps - (1 if self.arithmetic == "gluoncv" else 0)
+        progress = (step - warmup) / max(1, last - warmup)
+        return self._decayed(step, base_lr, steps_per_epoch, progress)
+
+    def _warm(self, share: float, base_lr: float) -> float:
+        return self.warmup_lr + (base_lr - self.warmup_lr) * share
+
+    def _decayed(self, step: int, base_lr: float, steps_per_epoch: float, progress: float) -> float:
+        """The rate after the warm-up, with `progress` of the cosine over."""
         if self.name == "step":
             passed = sum(step >= round(epoch * steps_per_epoch) for epoch in self.milestones)
             return base_lr * self.gamma**passed
         if self.name == "cosine":
-            progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-            swing = 0.5 * (1 + math.cos(math.pi * progress))
+            swing = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
             return self.final_lr + (base_lr - self.final_lr) * swing
         return base_lr
 

@@ -1,11 +1,13 @@
 import json
 import math
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.scheduler import CosineLRScheduler, StepLRScheduler
 from torch import nn
 
 from lit_models.optimization import (
@@ -32,6 +34,45 @@ def test_the_cosine_is_that_of_the_papers_code(case: dict) -> None:
     assert [schedule.rate(step, *run) for step in range(len(rates))] == pytest.approx(rates)
 
 
+def timm_rates(name: str, schedule: ScheduleSettings, base: float, epochs: int) -> list[float]:
+    """Rates of timm's own scheduler, epoch by epoch."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=base)
+    warmup: dict[str, Any] = {
+        "warmup_t": int(schedule.warmup_epochs),
+        "warmup_lr_init": schedule.warmup_lr,
+        "warmup_prefix": False,  # as in the releases that the papers used
+    }
+    scheduler = (
+        CosineLRScheduler(optimizer, t_initial=epochs, lr_min=schedule.final_lr, **warmup)
+        if name == "cosine"
+        else StepLRScheduler(optimizer, decay_t=3, decay_rate=schedule.gamma, **warmup)
+    )
+    return [scheduler._get_lr(epoch)[0] for epoch in range(epochs)]
+
+
+@pytest.mark.parametrize("name", ["step", "cosine"])
+def test_timms_arithmetic_is_timms(name: Literal["step", "cosine"]) -> None:
+    schedule = ScheduleSettings(
+        name=name,
+        warmup_epochs=2,
+        warmup_lr=1e-4,
+        final_lr=1e-5,
+        milestones=[3, 6, 9],
+        arithmetic="timm",
+    )
+    rates = [schedule.rate(step, 0.2, 4, 40) for step in range(40)]
+    assert rates[::4] == pytest.approx(timm_rates(name, schedule, 0.2, 10))
+    assert all(len(set(rates[epoch : epoch + 4])) == 1 for epoch in range(0, 40, 4))
+
+
+def test_gluoncvs_cosine_reaches_its_end() -> None:
+    schedule = ScheduleSettings(name="cosine", warmup_epochs=1, final_lr=0.1, arithmetic="gluoncv")
+    rates = [schedule.rate(step, 0.5, 5, 20) for step in range(20)]
+    assert rates[:6] == pytest.approx([0.0, 0.125, 0.25, 0.375, 0.5, 0.5])
+    assert rates[12] == pytest.approx(0.3)  # the middle of steps 5 to 19
+    assert rates[-1] == pytest.approx(0.1)
+
+
 def test_a_constant_rate_is_constant() -> None:
     rates = {ScheduleSettings().rate(step, 0.03, 600, 6000) for step in range(0, 6000, 7)}
     assert rates == {0.03}
@@ -46,12 +87,17 @@ def test_step_divides_at_its_milestones() -> None:
 @settings(deadline=None)
 @given(
     st.sampled_from(["constant", "step", "cosine"]),
+    st.sampled_from(["dino", "gluoncv", "timm"]),
     st.integers(0, 20),
     st.floats(0, 5),
     st.integers(1, 200),
 )
-def test_a_rate_stays_between_its_ends(name: str, warmup: int, base: float, total: int) -> None:
-    schedule = ScheduleSettings(name=name, warmup_epochs=warmup, milestones=[3.0])  # type: ignore[arg-type]
+def test_a_rate_stays_between_its_ends(
+    name: Any, arithmetic: Any, warmup: int, base: float, total: int
+) -> None:
+    schedule = ScheduleSettings(
+        name=name, arithmetic=arithmetic, warmup_epochs=warmup, milestones=[3.0]
+    )
     for step in range(total):
         rate = schedule.rate(step, base, 1.0, total)
         assert math.isfinite(rate)
