@@ -59,16 +59,19 @@ def footnotes(comparison: Comparison) -> list[str]:
     reproduce = comparison.table.reproduce
     assert reproduce is not None
     meaning = comparison.table.column(reproduce.column).meaning
+    metric = f"1 - {reproduce.metric}" if reproduce.complement else reproduce.metric
     lines = [
-        f"{reproduce.quantity} ({reproduce.metric}); published: {meaning}; reproduced: mean ± "
+        f"{reproduce.quantity} ({metric}); published: {meaning}; reproduced: mean ± "
         "sample standard deviation of n runs with different seeds, after the last epoch"
     ]
     if any(row.published_summary for row in comparison.rows):
         lines.append("± beside a published number is computed from the published single runs")
     if reproduce.gain:
-        over = next(row for row in comparison.table.rows if row.key == reproduce.gain.over)
+        table = comparison.table
+        baselines = {row.label for each in table.rows if (row := table.baseline(each))}
+        over = baselines.pop() if len(baselines) == 1 else "the row's own baseline"
         lines.append(
-            f"gain: difference of the means over {over.label}, with its 95 % confidence interval "
+            f"gain: difference of the means over {over}, with its 95 % confidence interval "
             "(Welch's t); there is none for less than two runs on a side, or without any spread"
         )
     return lines

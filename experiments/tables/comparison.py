@@ -99,11 +99,10 @@ def compare(table: TableSpec, runs: Path) -> Comparison:
     if table.reproduce is None:
         raise ConfigError(f"{table.file}: no `reproduce:` says which metric stands beside a column")
     found = {row.key: _of_row(table, row, runs) for row in table.rows}
-    over = table.reproduce.gain.over if table.reproduce.gain else None
-    baseline = found[over].values if over else ()
     rows = []
-    for key, row in found.items():
-        gain = None if key == over else _gain(row.values, baseline)
+    for row in found.values():
+        baseline = table.baseline(row.row)
+        gain = _gain(row.values, found[baseline.key].values) if baseline else None
         rows.append(replace(row, gain=gain))
     return Comparison(table, tuple(rows))
 
@@ -113,8 +112,11 @@ def measured(table: TableSpec, record: RunRecord) -> float | None:
     if table.reproduce is None:
         return None
     value = metric_of(record, table.reproduce.metric)
-    unit = table.column(table.reproduce.column).unit
-    return None if value is None else value * UNITS.get(unit, 1.0)
+    if value is None:
+        return None
+    if table.reproduce.complement:
+        value = 1.0 - value
+    return value * UNITS.get(table.column(table.reproduce.column).unit, 1.0)
 
 
 def _of_row(table: TableSpec, row: RowSpec, runs: Path) -> RowComparison:
@@ -140,15 +142,13 @@ def _of_row(table: TableSpec, row: RowSpec, runs: Path) -> RowComparison:
 def _published_gain(table: TableSpec, row: RowSpec) -> float | None:
     assert table.reproduce is not None
     gain, column = table.reproduce.gain, table.reproduce.column
-    if gain is None:
-        return None
-    if gain.column is not None:
+    if gain is not None and gain.column is not None:
         return row.values[gain.column]
-    baseline = next(other for other in table.rows if other.key == gain.over)
-    above, below = row.values[column], baseline.values[column]
-    if row is baseline or above is None or below is None:
+    baseline = table.baseline(row)
+    if baseline is None:
         return None
-    return above - below
+    above, below = row.values[column], baseline.values[column]
+    return None if above is None or below is None else above - below
 
 
 def _gain(values: Sequence[float], baseline: Sequence[float]) -> Gain | None:

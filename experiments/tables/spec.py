@@ -41,6 +41,8 @@ class RowSpec:
         label: The row as a reader would name it.
         config: Config file of the row, None if the suite does not reproduce it.
         name: Name of the row's runs (the config's path below `configs/`), None without a config.
+        over: Key of the row that its gain is measured over, None for the table's.
+        variant: Published facts that tell the row from the others.
         values: Published number of every column; None is an empty cell.
         notes: Remarks on the row.
     """
@@ -49,6 +51,8 @@ class RowSpec:
     label: str
     config: Path | None
     name: str | None
+    over: str | None
+    variant: Mapping[str, Any]
     values: Mapping[str, float | None]
     notes: tuple[str, ...]
 
@@ -58,12 +62,12 @@ class GainSpec:
     """Gain over one of the rows.
 
     Attributes:
-        over: Key of that row.
+        over: Key of that row; None if only rows that name one themselves have a gain.
         column: Column of the published gains; None where only the rows themselves were published,
             whose difference the published gain then is.
     """
 
-    over: str
+    over: str | None = None
     column: str | None = None
 
 
@@ -73,6 +77,8 @@ class Reproduction:
 
     Attributes:
         metric: The run record's metric that is compared.
+        complement: Whether the column has one minus the metric: errors, where the metric counts
+            what is right.
         quantity: What that is, in words (axis label).
         column: The column of published numbers that its mean over the seeds stands beside.
         runs: Columns of the published single runs, none where only a mean was published.
@@ -80,6 +86,7 @@ class Reproduction:
     """
 
     metric: str
+    complement: bool
     quantity: str
     column: str
     runs: tuple[str, ...]
@@ -128,6 +135,14 @@ class TableSpec:
         """Most decimals of a published number in the column `name`."""
         shown = (repr(row.values[name]) for row in self.rows if row.values[name] is not None)
         return max((len(number.partition(".")[2]) for number in shown), default=0)
+
+    def baseline(self, row: RowSpec) -> RowSpec | None:
+        """The row that the gain of `row` is measured over, None if it has none."""
+        gain = self.reproduce.gain if self.reproduce else None
+        over = row.over or gain.over if gain else None
+        if over is None or over == row.key:
+            return None
+        return next(other for other in self.rows if other.key == over)
 
     def select(self, keys: Sequence[str] | None) -> tuple[RowSpec, ...]:
         """The rows with these keys that the suite can train; all of them for None.
@@ -223,7 +238,7 @@ def _column(content: Any, where: str) -> Column:
 
 def _row(content: Any, columns: Sequence[Column], configs: Path, where: str) -> RowSpec:
     where += f"row {content.get('key', '?') if isinstance(content, dict) else content}: "
-    _check_keys(content, where, ("key", "label", "config", "values"), ("variant", "notes"))
+    _check_keys(content, where, ("key", "label", "config", "values"), ("over", "variant", "notes"))
     values = content["values"]
     names = [column.name for column in columns]
     _check_keys(values, f"{where}values: ", names)
@@ -238,6 +253,8 @@ def _row(content: Any, columns: Sequence[Column], configs: Path, where: str) -> 
         label=str(content["label"]),
         config=config,
         name=None if config is None else row_of(config),
+        over=content.get("over"),
+        variant=content.get("variant") or {},
         values=values,
         notes=_texts(content, "notes", where),
     )
@@ -248,22 +265,46 @@ def _reproduction(
 ) -> Reproduction | None:
     if content is None:
         return None
-    _check_keys(content, where, ("metric", "quantity", "column"), ("runs", "gain"))
+    optional = ("complement", "runs", "gain")
+    _check_keys(content, where, ("metric", "quantity", "column"), optional)
+    complement = content.get("complement", False)
+    if not isinstance(complement, bool):
+        raise ConfigError(f"{where}complement is {complement!r}; write true or false")
     gain = content.get("gain")
     if gain is not None:
-        _check_keys(gain, f"{where}gain: ", ("over",), ("column",))
+        _check_keys(gain, f"{where}gain: ", (), ("over", "column"))
         gain = GainSpec(**gain)
     runs = tuple(content.get("runs") or ())
     names = [column.name for column in columns]
     for name in (content["column"], *runs, *([gain.column] if gain and gain.column else [])):
         if name not in names:
             raise ConfigError(f"{where}there is no column {name!r}{_nearest(name, names)}")
+    _check_baselines(rows, gain, where)
+    return Reproduction(
+        metric=str(content["metric"]),
+        complement=complement,
+        quantity=str(content["quantity"]),
+        column=content["column"],
+        runs=runs,
+        gain=gain,
+    )
+
+
+def _check_baselines(rows: Sequence[RowSpec], gain: GainSpec | None, where: str) -> None:
+    """Every row that a gain is measured over is there, and a gain is measured over some row."""
     keys = [row.key for row in rows]
-    if gain and gain.over not in keys:
-        near = _nearest(gain.over, keys)
-        raise ConfigError(f"{where}gain: over: there is no row {gain.over!r}{near}")
-    metric, quantity = str(content["metric"]), str(content["quantity"])
-    return Reproduction(metric, quantity, content["column"], runs, gain)
+    named = {f"row {row.key}: over": row.over for row in rows if row.over}
+    if gain is None:
+        if named:
+            raise ConfigError(f"{where}{next(iter(named))} needs `gain:`, which says what it is")
+        return
+    if gain.over:
+        named["gain: over"] = gain.over
+    if not named:
+        raise ConfigError(f"{where}gain: `over` says over which row, here or in the rows")
+    for place, over in named.items():
+        if over not in keys:
+            raise ConfigError(f"{where}{place}: there is no row {over!r}{_nearest(over, keys)}")
 
 
 def _check_keys(

@@ -7,7 +7,12 @@ import pytest
 
 from experiments.compose import ConfigError
 from experiments.record import RunRecord
-from experiments.tables.cells import comparison_columns, published_columns, seeds_in_words
+from experiments.tables.cells import (
+    comparison_columns,
+    footnotes,
+    published_columns,
+    seeds_in_words,
+)
 from experiments.tables.comparison import Comparison, compare
 from experiments.tables.spec import load_table
 
@@ -45,6 +50,31 @@ def test_gain_is_over_the_baseline_and_has_an_interval(record_run: RecordRun) ->
     assert ours.gain.interval is not None
     # Both variances are 1: 4 degrees of freedom, standard error sqrt(2/3).
     assert ours.gain.interval.low == pytest.approx(3 - 2.776445 * math.sqrt(2 / 3), abs=1e-5)
+
+
+def test_each_row_may_have_a_baseline_of_its_own(
+    content: dict[str, Any], write_table: Callable[..., Path], record_run: RecordRun
+) -> None:
+    content["reproduce"]["gain"] = {"column": "gain"}
+    content["rows"][1]["over"] = "baseline"
+    write_table(content)
+    record_run("baseline", 7, 0.90)
+    record_run("operator", 7, 0.93)
+    plain, ours = comparison().rows
+    assert (plain.gain, plain.published_gain) == (None, None)
+    assert ours.gain is not None
+    assert ours.gain.difference == pytest.approx(3.0)
+    assert ours.published_gain == 0.875
+
+
+def test_an_error_is_what_is_left_of_the_accuracy(
+    content: dict[str, Any], write_table: Callable[..., Path], record_run: RecordRun
+) -> None:
+    content["reproduce"]["complement"] = True
+    write_table(content)
+    record_run("baseline", 7, 0.90)
+    assert comparison().rows[0].values == pytest.approx((10.0,))
+    assert "accuracy (1 - test/acc1)" in footnotes(comparison())[0]
 
 
 def test_without_a_column_of_gains_the_published_gain_is_the_difference_of_the_rows(

@@ -36,7 +36,8 @@ def test_published_means_and_gains_follow_from_the_published_runs(file: Path) ->
     if reproduce.gain and reproduce.gain.column:
         for row in table.rows:
             published = row.values[reproduce.gain.column]
-            gain = means[row.key] - means[reproduce.gain.over]
+            baseline = table.baseline(row)
+            gain = means[row.key] - means[baseline.key] if baseline else None
             assert published is None or published == pytest.approx(gain, abs=6e-4)
 
 
@@ -88,6 +89,9 @@ def _change(content: dict[str, Any], keys: tuple[Any, ...], value: Any) -> None:
         (("rows", 0, "values"), {"avg": 1.0}, "values: the key 'run1' is missing; null is an"),
         (("reproduce", "column"), "av", "reproduce: there is no column 'av'; did you mean 'avg'"),
         (("reproduce", "gain", "over"), "base", "gain: over: there is no row 'base'; did you"),
+        (("reproduce", "gain"), {"column": "gain"}, "gain: `over` says over which row"),
+        (("reproduce", "complement"), 1, "reproduce: complement is 1; write true or false"),
+        (("rows", 1, "over"), "basline", "row operator: over: there is no row 'basline'; did you"),
     ],
 )
 def test_a_wrong_table_file_gets_one_line_with_file_and_key(
@@ -104,6 +108,26 @@ def test_a_wrong_table_file_gets_one_line_with_file_and_key(
     assert complaint in str(error.value)
     assert str(error.value).startswith(f"{file}: ")
     assert "\n" not in str(error.value)
+
+
+def test_a_row_may_name_the_row_that_its_gain_is_over(
+    content: dict[str, Any], write_table: Callable[..., Path]
+) -> None:
+    content["reproduce"]["gain"] = {"column": "gain"}
+    content["rows"][1]["over"] = "baseline"
+    table = read_table(write_table(content))
+    baseline, operator = table.rows
+    assert table.baseline(operator) is baseline
+    assert table.baseline(baseline) is None
+
+
+def test_a_row_over_another_needs_to_know_what_a_gain_is(
+    content: dict[str, Any], write_table: Callable[..., Path]
+) -> None:
+    del content["reproduce"]["gain"]
+    content["rows"][1]["over"] = "baseline"
+    with pytest.raises(ConfigError, match="row operator: over needs `gain:`"):
+        read_table(write_table(content))
 
 
 def test_an_unknown_table_gets_the_nearest_name(table: Path) -> None:
