@@ -10,7 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from experiments.cli import build
-from experiments.tables.spec import RowSpec, TableSpec, find_tables, read_table
+from experiments.tables.spec import RowSpec, TableSpec
+from experiments.tables.table_files import find_tables, read_table
 from lit_models import ImageClassifier
 from lit_models.complexity import count_parameters, multiply_adds
 

@@ -15,8 +15,8 @@ from experiments.tables.comparison import compare
 from experiments.tables.report import write_report
 from experiments.tables.rows import gather_runs
 from experiments.tables.running import plan_runs, run_plan, show_plan
-from experiments.tables.spec import find_tables, load_table, read_table
 from experiments.tables.static import static_columns
+from experiments.tables.table_files import find_tables, load_table, read_table
 from experiments.tables.terminal import print_comparison, print_grid, print_static, say
 
 WIDTH_OF_FILES = 240

@@ -14,7 +14,7 @@ from experiments.tables.cells import (
     seeds_in_words,
 )
 from experiments.tables.comparison import Comparison, compare
-from experiments.tables.spec import load_table
+from experiments.tables.table_files import load_table
 
 RecordRun = Callable[..., RunRecord]
 

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from experiments.record import RunRecord
 from experiments.tables.comparison import Comparison, compare
 from experiments.tables.report import as_markdown, write_report
-from experiments.tables.spec import load_table
+from experiments.tables.table_files import load_table
 
 RecordRun = Callable[..., RunRecord]
 

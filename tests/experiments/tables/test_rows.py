@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from experiments.compose import ConfigError
 from experiments.record import RunRecord
 from experiments.tables.rows import RowRuns, changes, gather_runs, reasons_against
-from experiments.tables.spec import load_table
+from experiments.tables.table_files import load_table
 
 RecordRun = Callable[..., RunRecord]
 

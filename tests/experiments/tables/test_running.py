@@ -19,7 +19,7 @@ from experiments.tables.running import (
     run_process,
     show_plan,
 )
-from experiments.tables.spec import load_table
+from experiments.tables.table_files import load_table
 
 RecordRun = Callable[..., RunRecord]
 RUNS = Path("runs")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from experiments.compose import ConfigError
-from experiments.tables.spec import find_tables, load_table, read_table
+from experiments.tables.table_files import find_tables, load_table, read_table
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 TABLES = find_tables(CONFIGS)
