@@ -1,10 +1,11 @@
 """A comparison as text, column by column: the same cells for the terminal and for Markdown."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.tables.comparison import Comparison, Gain, RowComparison
 from experiments.tables.spec import TableSpec
+from experiments.tables.static import StaticColumns
 from experiments.tables.statistics import Summary
 
 UNIT_SIGNS = {"percent": "%"}
@@ -30,6 +31,31 @@ def published_columns(table: TableSpec) -> list[CellColumn]:
         )
         for column in table.columns
     ]
+
+
+def defined_columns(
+    table: TableSpec, values: Mapping[str, Mapping[str, float]]
+) -> Iterator[CellColumn]:
+    """What definitions give for the published columns, with as many decimals."""
+    for column in table.columns:
+        cells = [
+            number(values.get(row.key, {}).get(column.name), table.decimals(column.name))
+            for row in table.rows
+        ]
+        if any(cells):
+            yield CellColumn(f"{column.name}, computed ({column.unit})", cells)
+
+
+def static_cells(computed: Sequence[StaticColumns | None]) -> Iterator[CellColumn]:
+    """What each row's network costs; None for a row without a config."""
+    if not any(computed):
+        return
+    for header, key in (
+        ("parameters (training)", "training"),
+        ("parameters (fused)", "fused"),
+        ("multiply-adds (fused)", "multiply_adds"),
+    ):
+        yield CellColumn(header, [count(getattr(c, key)) if c else "" for c in computed])
 
 
 def comparison_columns(comparison: Comparison) -> Iterator[CellColumn]:

@@ -15,7 +15,7 @@ from experiments.tables.comparison import compare
 from experiments.tables.report import write_report
 from experiments.tables.rows import gather_runs
 from experiments.tables.running import plan_runs, run_plan, show_plan
-from experiments.tables.static import static_columns
+from experiments.tables.static import defined_values, static_columns
 from experiments.tables.table_files import find_tables, load_table, read_table
 from experiments.tables.terminal import print_comparison, print_grid, print_static, say
 
@@ -72,7 +72,7 @@ def _list(console: Console, runs: Path) -> int:
 def _show(console: Console, name: str) -> int:
     table = load_table(name)
     computed = [static_columns(row.config) if row.config else None for row in table.rows]
-    print_static(console, table, computed)
+    print_static(console, table, computed, defined_values(table))
     return 0
 
 

@@ -1,6 +1,6 @@
 """The table commands' output on the terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -11,9 +11,10 @@ from rich.text import Text
 from experiments.tables.cells import (
     CellColumn,
     comparison_columns,
-    count,
+    defined_columns,
     footnotes,
     published_columns,
+    static_cells,
 )
 from experiments.tables.comparison import Comparison
 from experiments.tables.spec import TableSpec
@@ -70,7 +71,10 @@ def _width(console: Console, grid: Table) -> int:
 
 
 def print_static(
-    console: Console, table: TableSpec, computed: Sequence[StaticColumns | None]
+    console: Console,
+    table: TableSpec,
+    computed: Sequence[StaticColumns | None],
+    defined: Mapping[str, Mapping[str, float]],
 ) -> None:
     """Print the published numbers, and beside them what is computed without training.
 
@@ -78,22 +82,23 @@ def print_static(
         console: Where to print.
         table: The table.
         computed: Each row's computed columns, None for a row without a config.
+        defined: What definitions give for the published columns, by row.
     """
     columns = [
         CellColumn("", [row.label for row in table.rows]),
         *published_columns(table),
-        CellColumn("parameters (training)", [count(c.training) if c else "" for c in computed]),
-        CellColumn("parameters (fused)", [count(c.fused) if c else "" for c in computed]),
-        CellColumn(
-            "multiply-adds (fused)", [count(c.multiply_adds) if c else "" for c in computed]
-        ),
+        *defined_columns(table, defined),
+        *static_cells(computed),
     ]
     print_grid(console, columns, table.title)
-    say(
-        console,
-        "Published numbers first. Computed here: parameters and forward multiply-adds for one "
-        "image; fused is the deployed network.",
-    )
+    if any(computed):
+        say(
+            console,
+            "Published numbers first. Computed here: parameters and forward multiply-adds for one "
+            "image; fused is the deployed network.",
+        )
+    if defined:
+        say(console, "Published numbers first, then the same as the definitions give them.")
     say(console, f"Paper: {reference(table)}")
     say(console, f"Source: {'; '.join(table.source)}")
     for heading, lines in (("Notes", table.notes), ("Doubts", table.doubts)):
