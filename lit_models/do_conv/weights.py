@@ -32,8 +32,8 @@ def translate_state(
     errors = []
     key = f"{prefix}d_diag"
     if D is not None and key in state:
-        identity = times_identity(torch.eye(D.shape[2]), D.shape[1]).T
-        if not torch.equal(state.pop(key).detach().float().cpu(), identity.expand(D.shape)):
+        identity = d_diag(D.shape)
+        if not torch.equal(state.pop(key).detach().float().cpu(), identity):
             errors.append(f"{key} is not the identity of shape {tuple(D.shape)}")
     key = f"{prefix}weight"
     if key in state and f"{prefix}W" not in state:
@@ -46,3 +46,13 @@ def translate_state(
         if D is not None:
             state[f"{prefix}D"] = kernel.new_zeros(D.shape) if fits else D
     return errors
+
+
+def d_diag(shape: torch.Size) -> Tensor:
+    """Return the authors' constant for a D of this shape: the identity for each input channel.
+
+    Args:
+        shape: `(in, area, D_mul)`.
+    """
+    _, area, depth_multiplier = shape
+    return times_identity(torch.eye(depth_multiplier), area).T.expand(shape)
