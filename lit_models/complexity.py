@@ -23,11 +23,15 @@ def multiply_adds(network: nn.Module, input_size: tuple[int, int, int]) -> int:
     like = next(network.parameters())
     image = torch.zeros(1, *input_size, device=like.device, dtype=like.dtype)
     modes = [(module, module.training) for module in network.modules()]
-    network.eval()
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    # The counter follows gradients through modules, and fails where there are none (timm's PiT).
+    network.eval().requires_grad_(False)
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             network(image)
     finally:
         for module, training in modes:
             module.training = training
+        for parameter in trained:
+            parameter.requires_grad_()
     return int(counter.get_total_flops()) // 2

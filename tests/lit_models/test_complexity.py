@@ -26,3 +26,14 @@ def test_counting_leaves_the_mode_of_every_module() -> None:
 
 def test_a_convolution_costs_kernel_times_maps() -> None:
     assert multiply_adds(nn.Conv2d(3, 8, 5, bias=False), (3, 12, 12)) == 8 * 8 * 8 * 3 * 25
+
+
+def test_counting_leaves_frozen_what_is_frozen_and_the_rest_trained() -> None:
+    # timm's PiT hands a parameter from module to module.
+    with torch.device("meta"):
+        network = timm.create_model("pit_ti_224", depth=(1, 1, 1))
+    network.patch_embed.requires_grad_(False)
+    before = {name: p.requires_grad for name, p in network.named_parameters()}
+    assert multiply_adds(network, (3, 224, 224)) > 0
+    assert {name: p.requires_grad for name, p in network.named_parameters()} == before
+    assert len(set(before.values())) == 2
