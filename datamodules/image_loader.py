@@ -7,7 +7,6 @@ interrupted.
 
 import os
 import random
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -15,30 +14,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from datamodules.image_folder import ImageFolder
-from datamodules.image_transforms import Decoder, Transform
+from datamodules.image_decoding import (
+    BrokenImage,
+    Decoder,
+    decoder,
+    quiet_decoders,
+    read_image,
+)
+from datamodules.image_files import ImageFiles
+from datamodules.image_transforms import Transform
 from datamodules.position import Position, start_of_first_epoch
 from datamodules.sampling import BatchPlan
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
 MOST_WORKERS = 16
-
-
-class BrokenImage(NamedTuple):
-    """An image file that cannot be decoded.
-
-    Attributes:
-        path: Where it is.
-        reason: Why not, in one line.
-    """
-
-    path: str
-    reason: str
 
 
 class BatchKey(NamedTuple):
@@ -72,11 +65,11 @@ class LoadedBatch(NamedTuple):
 
 
 class ImageBatches(Dataset[LoadedBatch]):
-    """Batches of a folder's images, read when they are asked for.
+    """Batches of images, read when they are asked for.
 
     Args:
-        folder: The images.
-        decoder: What decodes them: "pil", or "fast" for torchvision.
+        files: The images.
+        decode: What decodes them: "pil", or "fast" for torchvision.
         transform: What is done to each.
         seed: Seed of the random transforms; None if nothing is random.
 
@@ -85,43 +78,36 @@ class ImageBatches(Dataset[LoadedBatch]):
     """
 
     def __init__(
-        self, folder: ImageFolder, decoder: Decoder, transform: Transform, seed: int | None = None
+        self, files: ImageFiles, decode: Decoder, transform: Transform, seed: int | None = None
     ) -> None:
-        self.folder = folder
+        self.files = files
         self.transform = transform
         self.seed = seed
-        if decoder == "fast":
-            _check_fast_decoder()
-        self._decode = _decode_fast if decoder == "fast" else _decode_pil
+        self._decode = decoder(decode)
 
     def __getitem__(self, key: BatchKey) -> LoadedBatch:
         """Read one batch."""
         images, rows, broken = [], [], []
-        with _generators_restored(), _quiet_decoders():
+        with _generators_restored(), quiet_decoders():
             for row, copy in zip(key.rows.tolist(), key.copies.tolist(), strict=True):
-                path = self.folder.path(row)
-                try:
-                    decoded = self._decode(path)
-                except MemoryError:
-                    raise
-                except Exception as error:  # decoders raise whatever a broken file leads them to
-                    reason = " ".join(str(error).replace(path, "it").split())
-                    broken.append(BrokenImage(path, reason or type(error).__name__))
+                image = read_image(self.files, row, self._decode)
+                if isinstance(image, BrokenImage):
+                    broken.append(image)
                     continue
                 if self.seed is not None:
                     _seed_generators((self.seed, key.epoch, row, copy))
-                images.append(self.transform(decoded))
+                images.append(self.transform(image))
                 rows.append(row)
         stacked = default_collate(images) if images else torch.empty(0)
         kept = torch.tensor(rows, dtype=torch.int64)
-        return LoadedBatch(stacked, self.folder.targets[kept], kept, broken)
+        return LoadedBatch(stacked, self.files.targets[kept], kept, broken)
 
 
 class ImageLoader:
     """Batches `(images, targets, indices)` of image files, for one device.
 
     Images are float32 (B, 3, H, W), targets int64 (B,); indices int64 (B,) are the images' rows in
-    the folder.
+    the split.
 
     Args:
         batches: Reads a batch.
@@ -230,42 +216,6 @@ class _Keys:
 
 def _unchanged(batch: Any) -> Any:
     return batch
-
-
-def _decode_pil(path: str) -> Image.Image:
-    with open(path, "rb") as file:
-        return Image.open(file).convert("RGB")
-
-
-def _decode_fast(path: str) -> Tensor:
-    from torchvision.io import ImageReadMode, decode_image  # type: ignore[import-untyped]
-
-    image: Tensor = decode_image(path, mode=ImageReadMode.RGB)
-    return image
-
-
-def _check_fast_decoder() -> None:
-    # Or every image would be taken for a broken one. Later releases of torchvision drop it.
-    try:
-        from torchvision.io import decode_image  # noqa: F401
-
-        available = hasattr(torch.ops.image, "decode_image")
-    except ImportError:
-        available = False
-    if not available:
-        raise ValueError(
-            "decode='fast' needs the image decoder of torchvision, which this installation lacks; "
-            "choose decode='pil'"
-        )
-
-
-@contextmanager
-def _quiet_decoders() -> Iterator[None]:
-    with warnings.catch_warnings():
-        # Some of ImageNet's images have broken metadata, which nobody reads.
-        warnings.filterwarnings("ignore", message=".*EXIF data", category=UserWarning)
-        warnings.filterwarnings("ignore", message="The image decoding", category=DeprecationWarning)
-        yield
 
 
 @contextmanager

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 
+from datamodules.image_decoding import Decoder
 from datamodules.options import at_least, check_normalisation, one_of
 
-Decoder = Literal["pil", "fast"]
 Interpolation = Literal["bilinear", "bicubic"]
 TrainInterpolation = Literal["bilinear", "bicubic", "random"]
 EraseMode = Literal["const", "rand", "pixel"]

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import uuid
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from http.client import HTTPException
@@ -13,6 +12,7 @@ from urllib.request import urlopen
 from lightning.pytorch.utilities import rank_zero_info
 
 from datamodules.in_memory import InMemoryDataModule
+from datamodules.whole_file import whole_file
 
 ROOT_VARIABLE = "CONVSUITE_DATA"
 SECONDS_WITHOUT_ANSWER = 5
@@ -58,6 +58,11 @@ class OfficialDataModule(InMemoryDataModule):
             OSError: Something could not be fetched.
         """
 
+    def unpack(self, content: bytes) -> Iterator[tuple[str, bytes]]:
+        """Name and content of the official files in `content`, which may be one; else none."""
+        found = md5(content)
+        return ((name, content) for name, known in self.checksums.items() if known == found)
+
     @abstractmethod
     def is_truncated(self, content: bytes) -> bool:
         """Whether `content`, which is not official, is an official file that was cut off."""
@@ -78,6 +83,34 @@ class OfficialDataModule(InMemoryDataModule):
         for name, path in self._paths(reason).items():
             self._read_verified(name, path)
 
+    def place(self, files: Iterable[Path]) -> None:
+        """Put official files, or those in the official archive, where they are looked for.
+
+        Raises:
+            ValueError: A file is neither; files before it have been placed.
+        """
+        for path in files:
+            content = path.read_bytes()
+            parts = list(self.unpack(content))
+            if not parts:
+                raise ValueError(
+                    f"{path} is no official file of {self.name} (MD5 {md5(content)}), or it is "
+                    f"truncated; get it again"
+                )
+            for name, part in parts:
+                self._write(name, part)
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with the files, a line each; nothing is fetched."""
+        if missing := self._missing():
+            yield self._not_found(missing)
+        for name in self.checksums:
+            try:
+                if path := self._find(name):
+                    self._read_verified(name, path)
+            except ValueError as error:
+                yield str(error)
+
     def content(self, name: str) -> bytes:
         """Verified content of an official file; nothing is fetched.
 
@@ -95,22 +128,30 @@ class OfficialDataModule(InMemoryDataModule):
         return [name for name in self.checksums if self._find(name) is None]
 
     def _paths(self, reason: str = "") -> dict[str, Path]:
-        missing = self._missing()
-        if missing:
-            *others, last = (str(self.root / folder) for folder in self.folders)
-            raise FileNotFoundError(
-                f"{self.name}: {', '.join(missing)} not found in {', '.join(others)} or {last}"
-                f"{reason}; put the files there, or name the folder that has them with "
-                f"--data.init_args.root or the environment variable {ROOT_VARIABLE}"
-            )
+        if missing := self._missing():
+            raise FileNotFoundError(self._not_found(missing, reason))
         found = {name: self._find(name) for name in self.checksums}
         return {name: path for name, path in found.items() if path is not None}
+
+    def _not_found(self, missing: list[str], reason: str = "") -> str:
+        *others, last = (str(self.root / folder) for folder in self.folders)
+        return (
+            f"{self.name}: {', '.join(missing)} not found in {', '.join(others)} or {last}"
+            f"{reason}; put the files there, or name the folder that has them with "
+            f"--data.init_args.root or the environment variable {ROOT_VARIABLE}"
+        )
 
     def _fetch_missing(self) -> None:
         missing = self._missing()
         for name, content in self.fetch(missing) if missing else ():
             if self._find(name) is None:
-                write_whole(self.root / self.folders[0] / name, content)
+                self._write(name, content)
+
+    def _write(self, name: str, content: bytes) -> None:
+        path = self._find(name) or self.root / self.folders[0] / name
+        if not path.is_file() or path.read_bytes() != content:
+            with whole_file(path) as aside:
+                aside.write_bytes(content)
 
     def _read_verified(self, name: str, path: Path) -> bytes:
         content = path.read_bytes()
@@ -148,18 +189,6 @@ def fetch_verified(urls: Iterable[str], checksum: str) -> bytes:
             return content
         reasons.append(f"{url}: sent something else")
     raise ConnectionError("; ".join(reasons))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is either there as a whole or not at all."""
-    # Aside and renamed, under a name of its own: several nodes may share the folder.
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        aside.write_bytes(content)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def md5(content: bytes) -> str:

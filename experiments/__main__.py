@@ -22,6 +22,7 @@ COMMANDS = {
     "convert": Command(
         "experiments.commands.convert", "weights from their authors' names to ours, and back"
     ),
+    "data": Command("experiments.commands.data", "check data sets, and put them into place"),
     "table": Command("experiments.tables.command", "published results beside reproduced ones"),
 }
 

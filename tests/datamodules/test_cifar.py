@@ -280,3 +280,53 @@ def test_a_wrong_archive_is_not_unpacked(
     with pytest.raises(FileNotFoundError, match="sent something else"):
         module(root=str(tmp_path / "root")).prepare_data()
     assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_files_that_are_here_already_are_put_into_place(
+    packed: bool, module: type[CIFARDataModule], source: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    given = [source.with_suffix(".tar.gz")] if packed else sorted(source.iterdir(), reverse=True)
+    data = module(root=str(root), download=False)
+    data.place([path for path in given if path.name != module.official.meta["filename"]])
+    data.prepare_data()
+    assert {path.name for path in (root / source.name).iterdir()} >= set(official_names(module))
+    assert not (tmp_path / "escaped").exists()
+    before = listing(root)
+    data.place(given[:1])
+    assert listing(root) == before
+
+
+def test_a_truncated_file_is_replaced_by_the_official_one_that_is_given(
+    module: type[CIFARDataModule], source: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    name = official_names(module)[0]
+    root.mkdir()
+    (root / name).write_bytes((source / name).read_bytes()[:-9])
+    data = module(root=str(root), download=False)
+    data.place([source.with_suffix(".tar.gz")])
+    assert list(data.faults()) == []
+    assert (root / name).read_bytes() == (source / name).read_bytes()
+
+
+@pytest.mark.parametrize("change", [lambda content: content[:-5], lambda content: b"<html>"])
+def test_a_file_that_is_not_official_is_not_put_into_place(
+    change: Any, module: type[CIFARDataModule], source: Path, tmp_path: Path
+) -> None:
+    archive = source.with_suffix(".tar.gz")
+    archive.write_bytes(change(archive.read_bytes()))
+    with pytest.raises(ValueError, match=f"{archive} is no official file of {module.name} "):
+        module(root=str(tmp_path / "root")).place([archive])
+    assert not (tmp_path / "root").exists()
+
+
+def test_all_faults_are_told(module: type[CIFARDataModule], source: Path) -> None:
+    first, *_, last = official_names(module)
+    (source / first).unlink()
+    (source / last).write_bytes((source / last).read_bytes()[:-9])
+    missing, truncated = module(root=str(source)).faults()
+    assert f"{first} not found in" in missing
+    assert f"{source / last} is truncated" in truncated
+    assert not (source / first).exists()

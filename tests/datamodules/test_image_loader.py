@@ -1,19 +1,19 @@
 import multiprocessing
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image
 from torch import Tensor
 
 from datamodules import Shuffle
+from datamodules.image_decoding import BrokenImage
 from datamodules.image_folder import ImageFolder
 from datamodules.image_loader import (
-    BrokenImage,
+    BatchKey,
     ImageBatches,
     ImageLoader,
     share_of_cores,
@@ -172,76 +172,8 @@ def test_a_batch_holds_images_classes_and_rows(image_folders: Path) -> None:
     assert torch.equal(targets, ImageFolder(image_folders / "train").targets[rows])
 
 
-# Decoding
-
-
-def files(folder: Path) -> Iterator[tuple[Path, "np.ndarray[Any, Any]"]]:
-    """Files as ImageNet has them, and a few more, with the pixels that they hold, about."""
-    folder.mkdir(parents=True)
-    smooth = np.add.outer(np.arange(24) * 6, np.arange(32) * 3).astype(np.uint8)
-    colour = np.stack([smooth, smooth[::-1], smooth[:, ::-1]], axis=2)
-    grey = np.stack([smooth] * 3, axis=2)
-
-    def saved(name: str, image: Image.Image, **options: Any) -> Path:
-        image.save(folder / name, quality=95, **options)
-        return folder / name
-
-    rgb = Image.fromarray(colour)
-    yield saved("plain.jpg", rgb), colour
-    yield saved("grey.jpg", Image.fromarray(smooth)), grey
-    yield saved("png_called.jpg", rgb, format="PNG"), colour
-    yield saved("alpha.png", Image.fromarray(np.dstack([colour, smooth]))), colour
-    yield saved("progressive.jpg", rgb, progressive=True), colour
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    yield saved("profile.jpg", rgb, icc_profile=profile), colour
-    exif = Image.Exif()
-    exif[0x0112] = 3  # upside down: the recipes do not turn it
-    yield saved("turned.jpg", rgb, exif=exif), colour
-    yield saved("broken_exif.jpg", rgb, exif=b"Exif\0\0nonsense"), colour
-
-
-@pytest.mark.parametrize("decoder", ["pil", "fast"])
-@pytest.mark.filterwarnings("error")
-def test_every_kind_of_file_is_decoded_to_three_channels(decoder: Any, tmp_path: Path) -> None:
-    expected = dict(files(tmp_path / "a"))
-    folder = ImageFolder(tmp_path)
-    batches = ImageBatches(folder, decoder, Decoded())
-    images, _, rows, broken = batches[_key(len(folder))]
-    assert broken == []
-    assert len(rows) == len(expected) == 8
-    for row, image in zip(rows.tolist(), images, strict=True):
-        path = Path(folder.path(row))
-        difference = image.permute(1, 2, 0).int() - torch.tensor(expected[path].astype(np.int32))
-        assert difference.abs().float().mean() < 3, path.name
-
-
-@pytest.mark.parametrize("decoder", ["pil", "fast"])
-def test_four_colour_prints_are_decoded(decoder: Any, tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    Image.new("CMYK", (32, 24), (0, 255, 255, 0)).save(tmp_path / "a" / "red.jpg")
-    images, _, _, broken = ImageBatches(ImageFolder(tmp_path), decoder, Decoded())[_key(1)]
-    assert broken == []
-    red, green, blue = images[0].float().mean(dim=(1, 2)).tolist()
-    assert red > 200
-    assert max(green, blue) < 60
-
-
-def _key(count: int) -> Any:
-    from datamodules.image_loader import BatchKey
-
+def key_of(count: int) -> BatchKey:
     return BatchKey(0, torch.arange(count), torch.zeros(count, dtype=torch.int64))
-
-
-def test_without_the_fast_decoder_no_image_is_taken_for_broken(
-    image_folders: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torchvision.io
-
-    monkeypatch.delattr(torchvision.io, "decode_image")
-    folder = ImageFolder(image_folders / "train")
-    with pytest.raises(ValueError, match="decode='fast' needs the image decoder of torchvision"):
-        ImageBatches(folder, "fast", Decoded())
-    assert ImageBatches(folder, "pil", Decoded())[_key(2)].broken == []
 
 
 # Broken files
@@ -271,7 +203,7 @@ def broken_folders(image_folders: Path, tmp_path: Path) -> Path:
 def test_broken_files_are_named_and_left_out(decoder: Any, broken_folders: Path) -> None:
     expected = break_some(broken_folders)
     folder = ImageFolder(broken_folders / "train")
-    batch = ImageBatches(folder, decoder, Decoded())[_key(14)]
+    batch = ImageBatches(folder, decoder, Decoded())[key_of(14)]
     assert [image.path for image in batch.broken] == list(expected.values())
     assert sorted({*batch.rows.tolist(), *expected}) == list(range(14))
     assert len(batch.images) == len(batch.targets) == len(batch.rows) == 10

@@ -1,0 +1,269 @@
+"""Data sets of image files: the options, splits and loaders that they share."""
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from datamodules.broken_images import BrokenImages, OnBrokenImage, refuse_to_evaluate
+from datamodules.image_decoding import Decoder
+from datamodules.image_files import ImageFiles, fingerprint
+from datamodules.image_loader import ImageBatches, ImageLoader, share_of_cores, worker_options
+from datamodules.image_splits import class_names, open_split, root_of_splits, stratified_rows
+from datamodules.image_transforms import EvalTransform, TrainTransform
+from datamodules.official import data_root
+from datamodules.options import at_least, one_of
+from datamodules.position import position_in_training, seed_of_run, share_of_device
+from datamodules.sampling import BatchPlan, Shuffle
+
+CLASSES_OF_IMAGENET = 1000
+# The held-out images are the same in all runs, or runs with different seeds could not be compared.
+HOLDOUT_SEED = 0
+
+
+class ImageFilesDataModule(LightningDataModule):
+    """Base of data modules that read image files; a subclass says what is done to the images.
+
+    `test` reports all images of val. Nothing is validated on by default, because no model may be
+    selected on the images that are reported: keep a `holdout` of the training images, or say
+    `validate_on_test`.
+
+    Args:
+        root: Folder with train and val, or with a folder imagenet that has them; None for the
+            environment variable CONVSUITE_DATA, else data.
+        num_classes: Number of classes; None to count the class folders, 1000 where there are none.
+        batch_size: Training images in a batch, on each device.
+        eval_batch_size: Images in a batch of validation, test and prediction; None for batch_size.
+        holdout: Number of training images that are never trained on, but validated on: the same
+            ones in every run, of all classes alike.
+        validate_on_test: Validate on the images of val, which `test` reports. The published recipes
+            do; the best of all epochs is then no honest result.
+        drop_last: Leave out the last training batch of an epoch if it is not full.
+        repeats: Versions of a training image in an epoch (DeiT's repeated augmentation); above 1 an
+            epoch has 1/repeats of the images.
+        seed: Seed of order and augmentation; None for the run's seed (seed_everything), else 0.
+        decode: "pil", as the published recipes do it, or "fast": torchvision's decoder and
+            transforms of tensors, which have no auto_augment.
+        on_broken_image: Whether a training image that cannot be read ends the run, or is skipped
+            and recorded. Evaluation counts every image, so there it always ends the run.
+        num_workers: Worker processes of each loader; None for the cores of this machine, shared out
+            to its devices, 16 at most.
+        prefetch_factor: Batches that each worker has ready.
+        pin_memory: Copy batches to page-locked memory where there is a GPU.
+        persistent_workers: Keep the workers from epoch to epoch.
+
+    Attributes:
+        name: Name of the data set.
+        num_classes: Number of classes.
+        input_size: Channels, height and width of a training image.
+        train_transform: What is done to training images.
+        eval_transform: What is done to evaluated images.
+
+    Raises:
+        ValueError: An option has a value that makes no sense.
+    """
+
+    name: str
+    input_size: tuple[int, int, int]
+    train_transform: TrainTransform
+    eval_transform: EvalTransform
+
+    def __init__(
+        self,
+        root: str | None = None,
+        num_classes: int | None = None,
+        batch_size: int = 128,
+        eval_batch_size: int | None = None,
+        holdout: int = 0,
+        validate_on_test: bool = False,
+        drop_last: bool = False,
+        repeats: int = 1,
+        seed: int | None = None,
+        decode: Decoder = "pil",
+        on_broken_image: OnBrokenImage = "raise",
+        num_workers: int | None = None,
+        prefetch_factor: int = 2,
+        pin_memory: bool = True,
+        persistent_workers: bool = True,
+    ) -> None:
+        super().__init__()
+        at_least(1, num_classes=num_classes, batch_size=batch_size, repeats=repeats)
+        at_least(1, eval_batch_size=eval_batch_size, prefetch_factor=prefetch_factor)
+        at_least(0, holdout=holdout, seed=seed, num_workers=num_workers)
+        one_of(("pil", "fast"), decode=decode)
+        one_of(("raise", "skip"), on_broken_image=on_broken_image)
+        if holdout and validate_on_test:
+            raise ValueError(
+                f"holdout={holdout} and validate_on_test=true are two validation sets; choose one"
+            )
+        self.root = root_of_splits(data_root(root))
+        self.batch_size = batch_size
+        self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
+        self.holdout = holdout
+        self.validate_on_test = validate_on_test
+        self.drop_last = drop_last
+        self.repeats = repeats
+        self.seed = seed
+        self.decode: Decoder = decode
+        self.num_workers = num_workers
+        self.prefetch_factor = prefetch_factor
+        self.pin_memory = pin_memory
+        self.persistent_workers = persistent_workers
+        self._broken = BrokenImages(on_broken_image)
+        self._open_loaders: list[ImageLoader] = []
+        found = len(class_names(self.root / "train") or class_names(self.root / "val"))
+        self.num_classes = num_classes or found or CLASSES_OF_IMAGENET
+
+    @property
+    def in_chans(self) -> int:
+        """Number of channels of an image."""
+        return self.input_size[0]
+
+    @property
+    def broken_images(self) -> list[str]:
+        """Paths of the images that this process found broken and skipped."""
+        return self._broken.paths
+
+    @cached_property
+    def train_images(self) -> ImageFiles:
+        """All images of train, the holdout among them."""
+        return open_split(self.root, "train", self.num_classes)
+
+    @cached_property
+    def test_images(self) -> ImageFiles:
+        """All images of val."""
+        return open_split(self.root, "val", self.num_classes)
+
+    @property
+    def num_train(self) -> int:
+        """Number of images that are trained on."""
+        return len(self.train_images) - self.holdout
+
+    @property
+    def num_val(self) -> int:
+        """Number of images that are validated on."""
+        return self.num_test if self.validate_on_test else self.holdout
+
+    @property
+    def num_test(self) -> int:
+        """Number of images that `test` reports."""
+        return len(self.test_images)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What is in the folders: SHA-256 of all names and file sizes, and how many serve what."""
+        return fingerprint(
+            self.name, self.train_images, self.test_images, self.holdout, self.validate_on_test
+        )
+
+    def setup(self, stage: str | None = None) -> None:
+        """List the images; those of train are not needed by `test` and `predict`.
+
+        Raises:
+            FileNotFoundError: There are no images, or not in class folders.
+            ValueError: The classes are not those that were expected, or the holdout is too large.
+        """
+        if stage in (None, "fit") or (stage == "validate" and self.holdout):
+            _ = self._rows
+        _ = self.test_images
+
+    def train_dataloader(self) -> ImageLoader:
+        """Shuffled, augmented batches of the training images, without the holdout."""
+        rows, _ = self._rows
+        seed = seed_of_run(self.seed)
+        plan = BatchPlan(
+            rows,
+            self.batch_size,
+            shuffle=Shuffle(seed),
+            drop_last=self.drop_last,
+            repeats=self.repeats,
+            **share_of_device(self.trainer),
+        )
+        transform = self.train_transform.build(self.decode)
+        batches = ImageBatches(self.train_images, self.decode, transform, seed)
+        return self._loader(
+            batches,
+            plan,
+            on_broken=self._broken.found,
+            position=lambda: position_in_training(self.trainer),
+        )
+
+    def val_dataloader(self) -> ImageLoader | list[ImageLoader]:
+        """Batches of the holdout, or of val with `validate_on_test`; no loader without either.
+
+        Raises:
+            ValueError: The Trainer was asked to validate and there is nothing to validate on.
+        """
+        if self.validate_on_test:
+            return self.test_dataloader()
+        if self.holdout:
+            return self._eval_loader(self.train_images, self._rows[1])
+        if self.trainer is not None and self.trainer.state.fn == TrainerFn.VALIDATING:
+            raise ValueError(
+                "nothing to validate on with holdout=0 and validate_on_test=false; use test, or "
+                "choose one of them"
+            )
+        return []
+
+    def test_dataloader(self) -> ImageLoader:
+        """Batches of the images of val."""
+        return self._eval_loader(self.test_images, torch.arange(self.num_test))
+
+    def predict_dataloader(self) -> ImageLoader:
+        """Batches of the images of val."""
+        return self.test_dataloader()
+
+    def teardown(self, stage: str | None = None) -> None:
+        """End the workers of all loaders."""
+        for loader in self._open_loaders:
+            loader.close()
+        self._open_loaders.clear()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End the workers of all loaders."""
+        self.teardown()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The broken images that were found, so that a resumed run knows them."""
+        return {"broken_images": self.broken_images} if self.broken_images else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Remember the broken images that were found before."""
+        self._broken.paths = list(state_dict["broken_images"])
+
+    def run_facts(self) -> dict[str, Any]:
+        """Broken images that were skipped on any device, for the run's record.
+
+        All devices must call it, because they tell each other.
+        """
+        return self._broken.facts()
+
+    def _eval_loader(self, images: ImageFiles, rows: Tensor) -> ImageLoader:
+        plan = BatchPlan(rows, self.eval_batch_size, **share_of_device(self.trainer))
+        batches = ImageBatches(images, self.decode, self.eval_transform.build(self.decode))
+        return self._loader(batches, plan, on_broken=refuse_to_evaluate)
+
+    @cached_property
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        """Rows of train that are trained on, and those that are held out."""
+        count = len(self.train_images)
+        if self.holdout >= count:
+            raise ValueError(
+                f"holdout={self.holdout} leaves nothing to train on of the {count} images in "
+                f"{self.train_images.folder}"
+            )
+        return stratified_rows(self.train_images.targets, self.holdout, HOLDOUT_SEED)
+
+    def _loader(self, batches: ImageBatches, plan: BatchPlan, **options: Any) -> ImageLoader:
+        devices = 1 if self.trainer is None else self.trainer.num_devices
+        workers = worker_options(
+            share_of_cores(devices) if self.num_workers is None else self.num_workers,
+            self.prefetch_factor,
+            self.pin_memory,
+            self.persistent_workers,
+        )
+        self._open_loaders.append(ImageLoader(batches, plan, **options, **workers))
+        return self._open_loaders[-1]
