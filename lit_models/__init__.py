@@ -1,10 +1,20 @@
 """What is trained. Importing this package makes timm know all of the suite's networks."""
 
 from lit_models import backbones as _backbones  # noqa: F401 - registers its networks
+from lit_models import resnext as _resnext  # noqa: F401 - registers its networks
 from lit_models.classifier import ImageClassifier
+from lit_models.do_conv import gluoncv as _gluoncv  # noqa: F401 - registers its networks
 from lit_models.do_conv import networks as _do_conv_networks  # noqa: F401 - registers its networks
+from lit_models.do_conv import official as _do_conv_weights  # noqa: F401 - registers its names
 from lit_models.do_conv.module import DOConvClassifier
 from lit_models.kernel_warehouse.module import KWClassifier
 from lit_models.official import load_official
+from lit_models.parameter_free.module import ParameterFreeClassifier
 
-__all__ = ["DOConvClassifier", "ImageClassifier", "KWClassifier", "load_official"]
+__all__ = [
+    "DOConvClassifier",
+    "ImageClassifier",
+    "KWClassifier",
+    "ParameterFreeClassifier",
+    "load_official",
+]

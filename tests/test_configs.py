@@ -27,6 +27,22 @@ PUBLISHED_OTHERWISE = {
     ("kernel_warehouse_resnet18_imagenet", "resnet18_kw_1_4", "params"): (
         "4.08 M published; their code and configuration build 4,031,768"
     ),
+    ("resnext_architectures", "resnet_50", "params"): (
+        "25.5 M printed; the network without biases has 25,557,032, rounded 25.6 M"
+    ),
+    ("resnext_cifar", "resnext_29_16x64d_cifar10", "params"): (
+        "68.1 M printed; ten classes give 68,155,210, rounded 68.2 M"
+    ),
+    ("mobilenet_v1_imagenet", "conv_mobilenet", "mult_adds"): "4866 M without the classifier",
+    ("mobilenet_v1_imagenet", "mobilenet_100_160", "mult_adds"): "290 M without the classifier",
+    ("mobilenet_v1_imagenet", "mobilenet_050_160", "mult_adds"): "76 M without the classifier",
+    ("mobilenet_v1_imagenet", "mobilenet_050_160", "params"): "1.32 M without the norms",
+    ("mobilenet_v1_imagenet", "googlenet", "params"): "torchvision's network: 6.62 M",
+    ("mobilenet_v1_imagenet", "googlenet", "mult_adds"): "torchvision's network: 1498 M",
+    ("mobilenet_v1_imagenet", "alexnet", "params"): "torchvision's has one column: 61.1 M",
+    ("mobilenet_v1_imagenet", "alexnet", "mult_adds"): "torchvision's has one column: 714 M",
+    ("mobilenet_v1_imagenet", "squeezenet", "mult_adds"): "1700 M quoted; version 1.0 has 819 M",
+    ("mobilenet_v1_imagenet", "vgg_16", "mult_adds"): "15300 M quoted; the network has 15,470 M",
 }
 
 
