@@ -2,24 +2,35 @@
 
 import difflib
 import sys
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import timm
-from timm.models import generate_default_cfgs, get_pretrained_cfg, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
 Builder = Callable[..., nn.Module]
 
 
-def register_network(name: str, build: Builder, **default_cfg: Any) -> None:
-    """Make `timm.create_model(name, **options)` return `build(**options)`.
+def register_network(
+    name: str,
+    build: Builder,
+    facts: Mapping[str, Any],
+    features: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Make `timm.create_model(name, **options)` return `build(**settings, **options)`.
+
+    timm's own factory stands between them, so that `features_only` and timm's other tools work.
 
     Args:
         name: Name under which timm will know the network.
         build: Returns the network; receives `num_classes`, `in_chans` and whatever else was given.
-        default_cfg: timm's facts about the network (`input_size`, `mean`, `std`, `crop_pct` ...),
+        facts: timm's facts about the network (`input_size`, `mean`, `first_conv`, `classifier`...),
             kept as the network's `pretrained_cfg`.
+        features: How timm takes features out (`out_indices`, `flatten_sequential`, `feature_cls`),
+            where that is not its default.
+        settings: Options of `build` that make this network; those given to timm come on top.
     """
 
     def entry_point(pretrained: bool = False, **options: Any) -> nn.Module:
@@ -27,21 +38,22 @@ def register_network(name: str, build: Builder, **default_cfg: Any) -> None:
             raise ValueError(
                 f"{name} comes without weights; read the authors' with lit_models.load_official"
             )
-        # timm hands these to every entry point; a network without downloads has no use for them.
-        for unused in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):
-            options.pop(unused, None)
-        network: Any = build(**options)
-        facts = get_pretrained_cfg(name)
-        assert facts is not None
-        network.pretrained_cfg = network.default_cfg = facts.to_dict()
-        return cast(nn.Module, network)
+        network: nn.Module = build_model_with_cfg(
+            build,
+            name,
+            pretrained=False,
+            feature_cfg=dict(features or {}),
+            **{**settings, **options},
+        )
+        return network
 
     entry_point.__name__ = name
     entry_point.__qualname__ = name
+    # timm groups networks by the module that defines them, and looks for facts there.
     entry_point.__module__ = build.__module__
     entry_point.__doc__ = build.__doc__
     module = sys.modules[build.__module__]
-    config = {"num_classes": 1000, "input_size": (3, 224, 224), **default_cfg}
+    config = {"num_classes": 1000, "input_size": (3, 224, 224), **facts}
     configs = generate_default_cfgs({name: config})
     module.__dict__.setdefault("default_cfgs", {}).update(configs)
     register_model(entry_point)

@@ -5,12 +5,10 @@ timm has most of them but for some bits, so each is timm's network with those bi
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import timm
 import torch
-from timm.models import build_model_with_cfg
 from timm.models.efficientnet import EfficientNet
 from torch import Tensor, nn
 
@@ -239,36 +237,13 @@ _MOBILENET = {**_FACTS, "first_conv": "conv_stem", "classifier": "classifier"}
 # How timm's factory extracts features; as its own entry points say it for these networks.
 _GETTER = {"feature_cls": "getter"}
 
-
-def _register(
-    name: str,
-    build: Callable[..., Network],
-    facts: dict[str, Any],
-    feature_cfg: dict[str, str] | None = None,
-    **settings: Any,
-) -> None:
-    def network(**options: Any) -> nn.Module:
-        # timm's factory wraps feature extractors and notes what its other tools look for.
-        built: nn.Module = build_model_with_cfg(
-            build,
-            name,
-            pretrained=False,
-            feature_cfg=dict(feature_cfg or {}),
-            **{**settings, **options},
-        )
-        return built
-
-    network.__doc__ = build.__doc__
-    register_network(name, network, **facts)
-
-
 for _depth in (18, 34, 50, 101, 152):
     for _version, _first in (("v1", "conv1"), ("v1b", "conv1"), ("v2", "conv1.conv")):
         _facts = {**_RESNET, "first_conv": _first}
         _name = f"gluoncv_resnet{_depth}_{_version}"
-        _register(_name, resnet, _facts, version=_version, depth=_depth)
-_register("gluoncv_plain18", resnet, _RESNET, version="plain", depth=18)
-_register("gluoncv_resnext50_32x4d", resnext50_32x4d, _RESNET)
-_register("gluoncv_mobilenet_v1", mobilenet_v1, _MOBILENET, _GETTER)
-_register("gluoncv_mobilenet_v2", mobilenet_v2, _MOBILENET, _GETTER)
-_register("gluoncv_mobilenet_v3_large", mobilenet_v3_large, _MOBILENET, _GETTER)
+        register_network(_name, resnet, _facts, version=_version, depth=_depth)
+register_network("gluoncv_plain18", resnet, _RESNET, version="plain", depth=18)
+register_network("gluoncv_resnext50_32x4d", resnext50_32x4d, _RESNET)
+register_network("gluoncv_mobilenet_v1", mobilenet_v1, _MOBILENET, _GETTER)
+register_network("gluoncv_mobilenet_v2", mobilenet_v2, _MOBILENET, _GETTER)
+register_network("gluoncv_mobilenet_v3_large", mobilenet_v3_large, _MOBILENET, _GETTER)

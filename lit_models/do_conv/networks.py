@@ -84,7 +84,6 @@ def _initialise(network: nn.Sequential, draw: Callable[[Tensor], Tensor]) -> nn.
     return network
 
 
+_FACTS = {"num_classes": 10, "input_size": (1, 28, 28), "mean": (0.0,), "std": (1.0,)}
 for _build in (mnist_demo_pytorch, mnist_demo_tensorflow, mnist_demo_gluoncv):
-    register_network(
-        _build.__name__, _build, num_classes=10, input_size=(1, 28, 28), mean=(0.0,), std=(1.0,)
-    )
+    register_network(_build.__name__, _build, _FACTS)

@@ -8,9 +8,6 @@ registered as `kw_baseline_...`.
 from collections.abc import Callable
 from typing import Any
 
-from timm.models import build_model_with_cfg
-from torch import nn
-
 from lit_models.backbones import CIFAR_FACTS
 from lit_models.kernel_warehouse.networks import (
     convnext,
@@ -59,21 +56,7 @@ _FEATURES: dict[Callable[..., Any], dict[str, Any]] = {
 def _register(
     name: str, build: Callable[..., Any], backbone: str, facts: dict[str, Any], **settings: Any
 ) -> None:
-    """Register a row; options given to `timm.create_model` come on top of the row's settings."""
-
-    def network(**options: Any) -> nn.Module:
-        # timm's factory wraps feature extractors and notes what its other tools look for.
-        built: nn.Module = build_model_with_cfg(
-            build,
-            name,
-            pretrained=False,
-            feature_cfg=dict(_FEATURES.get(build, {})),
-            **{"backbone": backbone, **settings, **options},
-        )
-        return built
-
-    network.__doc__ = build.__doc__
-    register_network(name, network, **facts)
+    register_network(name, build, facts, _FEATURES.get(build), backbone=backbone, **settings)
 
 
 _register("kw_baseline_resnet18", resnet_baseline, "resnet18", _RESNET)

@@ -15,8 +15,8 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from lit_models.backbones import CIFAR_FACTS
+from lit_models.registry import register_network
 from lit_models.resnext.depthwise_separable import DepthwiseSeparableConv2d, is_depthwise
-from lit_models.resnext.registration import register
 
 # Any: timm's helpers have no types.
 Block = Callable[..., Any]
@@ -193,7 +193,7 @@ def _register(name: str, facts: dict[str, Any] | None = None, **settings: Any) -
         "flatten_sequential": True,
         "out_indices": tuple(range(len(settings.get("stages", STAGES)))),
     }
-    register(name, MobileNetV1, {**names, **(facts or {})}, features, **settings)
+    register_network(name, MobileNetV1, {**names, **(facts or {})}, features, **settings)
 
 
 for _percent in (100, 75, 50, 25):

@@ -12,8 +12,8 @@ from typing import Any
 from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 
-from lit_models.backbones import CIFAR_FACTS
-from lit_models.resnext.registration import register
+from lit_models.backbones import CIFAR_FACTS, small_stem
+from lit_models.registry import register_network
 
 # Any: timm's classes have no types.
 Network = Any
@@ -86,16 +86,11 @@ def small_image_resnext(**options: Any) -> Network:
     Args:
         options: Those of `resnext`.
     """
-    network = resnext(**{"layers": (3, 3, 3), "channels": (64, 128, 256), **options})
-    stem = network.conv1
-    network.conv1 = nn.Conv2d(stem.in_channels, stem.out_channels, 3, padding=1, bias=False)
+    options = {"layers": (3, 3, 3), "channels": (64, 128, 256), **options}
+    network = small_stem(resnext(**options))
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-    network.maxpool = nn.Identity()
     # timm's forward has four stages.
     network.layer4 = nn.Sequential()
-    for stage in network.feature_info:
-        # The stem divides by 1 and not by 2, and its pool by 1 and not by 2 again.
-        stage["reduction"] //= 2 if stage["module"] == "act1" else 4
     return network
 
 
@@ -110,7 +105,7 @@ _EQUALLY_COMPLEX = ((1, 64), (2, 40), (4, 24), (8, 14), (32, 4))
 _DOUBLED = ((1, 100), (2, 64), (64, 4))
 for _depth, _settings in ((50, _EQUALLY_COMPLEX), (101, (*_EQUALLY_COMPLEX, *_DOUBLED))):
     for _cardinality, _width in _settings:
-        register(
+        register_network(
             _name(_depth, _cardinality, _width),
             resnext,
             IMAGENET_FACTS,
@@ -124,7 +119,7 @@ for _depth, _settings in ((50, _EQUALLY_COMPLEX), (101, (*_EQUALLY_COMPLEX, *_DO
 _MORE_PATHS = ((1, 64), (2, 64), (4, 64), (8, 64), (16, 64))
 _WIDER = ((1, 99), (1, 148), (1, 219), (1, 320))
 for _cardinality, _width in (*_MORE_PATHS, *_WIDER):
-    register(
+    register_network(
         _name(29, _cardinality, _width),
         small_image_resnext,
         SMALL_IMAGE_FACTS,
@@ -135,7 +130,7 @@ for _cardinality, _width in (*_MORE_PATHS, *_WIDER):
 
 # This suite's own: a quarter of the channels, for a CPU, in blocks of one complexity.
 for _cardinality, _width in ((1, 16), (4, 6), (16, 2)):
-    register(
+    register_network(
         f"{_name(29, _cardinality, _width)}_small",
         small_image_resnext,
         SMALL_IMAGE_FACTS,

@@ -10,8 +10,8 @@ from timm.layers import BatchNormAct2d, ClassifierHead, create_conv2d
 from timm.models.resnetv2 import ResNetV2
 from torch import nn
 
+from lit_models.registry import register_network
 from lit_models.resnext.networks import IMAGENET_FACTS, SMALL_IMAGE_FACTS, Network
-from lit_models.resnext.registration import register
 
 _FEATURES = {"flatten_sequential": True}
 
@@ -90,8 +90,8 @@ def _resnet_v2(**options: Any) -> Network:
 
 
 _NAMES = {"first_conv": "stem.conv", "classifier": "head.fc"}
-register("resnet_200_1x64d", resnet_200, {**IMAGENET_FACTS, **_NAMES}, _FEATURES)
-register(
+register_network("resnet_200_1x64d", resnet_200, {**IMAGENET_FACTS, **_NAMES}, _FEATURES)
+register_network(
     "wide_resnet_28_10",
     wide_resnet,
     {**SMALL_IMAGE_FACTS, **_NAMES},

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision import models  # type: ignore[import-untyped]
 
-from lit_models.resnext.registration import register
+from lit_models.registry import register_network
 
 
 class TorchvisionNetwork(nn.Module):
@@ -26,6 +26,8 @@ class TorchvisionNetwork(nn.Module):
         make_fc: Makes a classifier of a number of classes.
         num_classes: Number of classes; 0 for no classifier.
         in_chans: Channels of the images.
+        global_pool: As in timm's VGG: empty for the map itself where there is no classifier, and
+            anything else for the network's own way from the map to the classifier.
         maps: Place in `features`, channels and reduction of the maps that timm takes out.
     """
 
@@ -38,6 +40,7 @@ class TorchvisionNetwork(nn.Module):
         make_fc: Callable[[int], nn.Module],
         num_classes: int,
         in_chans: int,
+        global_pool: str,
         maps: tuple[tuple[int, int, int], ...],
     ) -> None:
         super().__init__()
@@ -47,6 +50,7 @@ class TorchvisionNetwork(nn.Module):
         self.tail = tail
         self._make_fc = make_fc
         self.num_classes = num_classes
+        self.global_pool = global_pool
         self.head_hidden_size = fc.weight.shape[1]
         self.num_features = maps[-1][1]
         self.feature_info = [
@@ -71,6 +75,8 @@ class TorchvisionNetwork(nn.Module):
 
     def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Logits of a map, or with `pre_logits` what they would be without a classifier."""
+        if not self.num_classes and not self.global_pool:
+            return x
         x = self.neck(x)
         y: Tensor = self.tail(x if pre_logits else self.fc(x))
         return y
@@ -79,13 +85,17 @@ class TorchvisionNetwork(nn.Module):
         """The classifier."""
         return self.fc
 
-    def reset_classifier(self, num_classes: int) -> None:
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier; with 0 there is none."""
         self.num_classes = num_classes
+        if global_pool is not None:
+            self.global_pool = global_pool
         self.fc = self._make_fc(num_classes) if num_classes else nn.Identity()
 
 
-def alexnet(num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.5) -> nn.Module:
+def alexnet(
+    num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.5, global_pool: str = "avg"
+) -> nn.Module:
     """AlexNet in one column, 61,100,840 parameters."""
     network = models.AlexNet(max(1, num_classes), drop_rate)
     *hidden, fc = network.classifier
@@ -97,11 +107,14 @@ def alexnet(num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.5) 
         partial(nn.Linear, fc.in_features),
         num_classes,
         in_chans,
+        global_pool,
         maps=((1, 64, 4), (4, 192, 8), (11, 256, 16), (12, 256, 32)),
     )
 
 
-def squeezenet(num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.5) -> nn.Module:
+def squeezenet(
+    num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.5, global_pool: str = "avg"
+) -> nn.Module:
     """SqueezeNet 1.0, 1,248,424 parameters; its classifier is a 1x1 convolution."""
     network = models.SqueezeNet("1_0", max(1, num_classes), drop_rate)
     dropout, fc, *tail = network.classifier
@@ -113,11 +126,14 @@ def squeezenet(num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.
         partial(nn.Conv2d, fc.in_channels, kernel_size=1),
         num_classes,
         in_chans,
+        global_pool,
         maps=((1, 96, 2), (5, 256, 4), (10, 512, 8), (12, 512, 16)),
     )
 
 
-def googlenet(num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.2) -> nn.Module:
+def googlenet(
+    num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.2, global_pool: str = "avg"
+) -> nn.Module:
     """GoogLeNet with batch normalisation, 6,624,904 parameters."""
     network = models.GoogLeNet(
         max(1, num_classes), aux_logits=False, init_weights=True, dropout=drop_rate
@@ -131,6 +147,7 @@ def googlenet(num_classes: int = 1000, in_chans: int = 3, drop_rate: float = 0.2
         partial(nn.Linear, fc.in_features),
         num_classes,
         in_chans,
+        global_pool,
         maps=((0, 64, 2), (3, 192, 4), (6, 480, 8), (12, 832, 16), (15, 1024, 32)),
     )
 
@@ -140,7 +157,7 @@ def _register(
 ) -> None:
     facts = {"first_conv": first_conv, "classifier": "fc", "pool_size": pool_size}
     features = {"flatten_sequential": True, "out_indices": tuple(range(maps))}
-    register(build.__name__, build, facts, features)
+    register_network(build.__name__, build, facts, features)
 
 
 _register(alexnet, "features.0", (6, 6), maps=4)

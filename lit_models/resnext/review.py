@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from lit_models.complexity import count_parameters
+from lit_models.registry import register_network
 from lit_models.resnext.networks import BLOCKS, IMAGENET_FACTS, Network, resnext
-from lit_models.resnext.registration import register
 
 
 def biased_resnext(**options: Any) -> Network:
@@ -98,4 +98,4 @@ def _with_bias(conv: nn.Conv2d) -> nn.Conv2d:
     return biased
 
 
-register("resnext50_32x4d_biased", biased_resnext, {**IMAGENET_FACTS, "pool_size": (4, 4)})
+register_network("resnext50_32x4d_biased", biased_resnext, {**IMAGENET_FACTS, "pool_size": (4, 4)})

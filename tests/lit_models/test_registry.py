@@ -11,7 +11,8 @@ def tiny(num_classes: int = 10, in_chans: int = 3, width: int = 4) -> nn.Module:
 
 @pytest.fixture(scope="module", autouse=True)
 def registered() -> None:
-    register_network("registry_test_net", tiny, input_size=(1, 28, 28), num_classes=10)
+    facts = {"input_size": (1, 28, 28), "num_classes": 10}
+    register_network("registry_test_net", tiny, facts)
 
 
 def test_timm_builds_what_was_registered() -> None:

@@ -100,15 +100,6 @@ def test_networks_come_apart_as_timms_do(row: str) -> None:
 
 
 @pytest.mark.parametrize("row", KINDS)
-def test_timms_facts_name_plain_layers_or_none(row: str) -> None:
-    network = on_meta(row)
-    for kind in ("classifier", "first_conv"):
-        names = network.default_cfg[kind]
-        for name in (names,) if isinstance(names, str) else names:
-            assert f"{name}.weight" in network.state_dict()
-
-
-@pytest.mark.parametrize("row", KINDS)
 @pytest.mark.parametrize("options", [{}, {"feature_cls": "getter"}], ids=["default", "getter"])
 def test_features_have_the_announced_channels(row: str, options: dict[str, str]) -> None:
     network = timm.create_model(row, features_only=True, **options).train()

@@ -67,30 +67,6 @@ def test_networks_come_apart_as_timms_do(name: str) -> None:
         assert network.get_classifier().weight.shape[0] == 7
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_the_pooling_can_be_left_out(name: str) -> None:
-    network = create(name, num_classes=0, global_pool="").eval()
-    x = images(network, batch=1)
-    torch.testing.assert_close(network(x), network.forward_features(x))
-
-
-@pytest.mark.parametrize("name", [*KINDS, *TORCHVISION])
-def test_a_network_without_classes_returns_features(name: str) -> None:
-    network = create(name, num_classes=0).eval()
-    assert network(images(network)).shape == (2, network.head_hidden_size)
-
-
-@pytest.mark.parametrize("name", [*KINDS, *TORCHVISION])
-def test_timms_facts_name_the_first_and_the_last_layer(name: str) -> None:
-    network = create(name, num_classes=5, in_chans=2)
-    facts = network.default_cfg
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    assert network.get_submodule(facts["first_conv"]) is layers[0]
-    assert network.get_submodule(facts["classifier"]) is network.get_classifier() is layers[-1]
-    assert layers[0].weight.shape[1] == 2
-    assert layers[-1].weight.shape[0] == 5
-
-
 @pytest.mark.parametrize("name", [*KINDS, *TORCHVISION])
 def test_features_have_the_announced_channels_and_sides(name: str) -> None:
     network = create(name, features_only=True).train()
