@@ -9,7 +9,7 @@ from lit_models import DOConvClassifier, ImageClassifier, KWClassifier
 
 def printed(model: ImageClassifier, capsys: pytest.CaptureFixture[str], depth: int = 1) -> str:
     trainer = SimpleNamespace(is_global_zero=True)
-    DeployedModelSummary(depth).on_fit_start(trainer, model)  # type: ignore[arg-type]
+    DeployedModelSummary(depth).setup(trainer, model, "fit")  # type: ignore[arg-type]
     return capsys.readouterr().out
 
 
