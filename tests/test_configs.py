@@ -43,6 +43,15 @@ PUBLISHED_OTHERWISE = {
     ("mobilenet_v1_imagenet", "alexnet", "mult_adds"): "torchvision's has one column: 714 M",
     ("mobilenet_v1_imagenet", "squeezenet", "mult_adds"): "1700 M quoted; version 1.0 has 819 M",
     ("mobilenet_v1_imagenet", "vgg_16", "mult_adds"): "15300 M quoted; the network has 15,470 M",
+    **{
+        ("parameter_free_reference_transformers", f"{network}_{recipe}", column): why
+        for recipe in ("vanilla", "cutmix", "deit")
+        for network, column, why in (
+            ("pit_ti", "params", "4.9 M published; timm's network has 4,847,272, rounded 4.8 M"),
+            ("pit_ti", "flops", "0.71 G published; 0.699 G without norms and activations"),
+            ("pit_b", "flops", "12.5 G published; 12.40 G without norms and activations"),
+        )
+    },
 }
 
 

@@ -77,8 +77,7 @@ class EffBottleneck(Bottleneck):
 class EffLayer(nn.Module):
     """What stands where timm's `Attention` does: linear, GELU, 3x3 max-pool, GELU, linear.
 
-    Prefix tokens (a class token) have no place in the image;
-    they skip the pool.
+    Prefix tokens (a class token) have no place in the image; they skip the pool.
 
     Args:
         dim: Width of a token; inside, it is three times as wide.

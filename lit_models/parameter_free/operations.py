@@ -24,7 +24,6 @@ def bare_operation(
     stride: Size = 1,
     padding: Size | None = None,
     dilation: Size = 1,
-    groups: int = 1,
 ) -> nn.Module:
     """Return a spatial operation that keeps the channels, without norm and activation.
 
@@ -35,10 +34,10 @@ def bare_operation(
         name: One of `OPERATIONS`.
         channels: Channels of `x: (N, C, H, W)`; the parameter-free operations take any number.
         kernel_size: Height and width of the window.
-        stride: Stride; at stride 1 with the default padding, the map keeps its size.
-        padding: Padding on each side; None for half of the kernel.
+        stride: Stride.
+        padding: Padding on each side; None for half of the kernel, which keeps the map's size at
+            stride 1 if the kernel is odd.
         dilation: Distance of the pixels in a window.
-        groups: Groups of the operation `conv`.
 
     Raises:
         ValueError: If there is no such operation, or none with this kernel and padding.
@@ -49,7 +48,7 @@ def bare_operation(
     half = tuple(d * (k - 1) // 2 for k, d in zip(kernel, apart, strict=True))
     pad = half if padding is None else to_2tuple(padding)
     if name in ("conv", "depthwise_conv"):
-        groups = groups if name == "conv" else channels
+        groups = 1 if name == "conv" else channels
         return nn.Conv2d(channels, channels, kernel, steps, pad, apart, groups, bias=False)
     # Both sides together; an even kernel cannot keep the size.
     keeps_size = all(2 * p == d * (k - 1) for k, p, d in zip(kernel, pad, apart, strict=True))

@@ -94,6 +94,7 @@ class Various(nn.Sequential):
         )
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize(
     ("operation", "replaced"), [("max_pool", 5), ("avg_pool", 5), ("identity", 3)]
 )

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -15,8 +16,6 @@ def build(backbone: str, **options: Any) -> nn.Module:
 
 @pytest.mark.parametrize("backbone", ["resnet50_hybrid", "vit_ti_max", "pit_ti_max"])
 def test_the_papers_networks_are_taken_as_they_are(backbone: str) -> None:
-    import timm
-
     with torch.device("meta"):
         plain = timm.create_model(backbone, num_classes=10)
     assert build(backbone).state_dict().keys() == plain.state_dict().keys()
