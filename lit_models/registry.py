@@ -3,9 +3,11 @@
 import difflib
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import timm
+import torch
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
 
@@ -21,7 +23,8 @@ def register_network(
 ) -> None:
     """Make `timm.create_model(name, **options)` return `build(**settings, **options)`.
 
-    timm's own factory stands between them, so that `features_only` and timm's other tools work.
+    timm's own factory stands between them, so that `features_only` and timm's other tools work. The
+    options `device` and `dtype` need not be among those of `build`.
 
     Args:
         name: Name under which timm will know the network.
@@ -33,19 +36,25 @@ def register_network(
         settings: Options of `build` that make this network; those given to timm come on top.
     """
 
-    def entry_point(pretrained: bool = False, **options: Any) -> nn.Module:
+    def entry_point(
+        pretrained: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        **options: Any,
+    ) -> nn.Module:
         if pretrained:
             raise ValueError(
                 f"{name} comes without weights; read the authors' with lit_models.load_official"
             )
-        network: nn.Module = build_model_with_cfg(
-            build,
-            name,
-            pretrained=False,
-            feature_cfg=dict(features or {}),
-            **{**settings, **options},
-        )
-        return network
+        with nullcontext() if device is None else torch.device(device):
+            network: nn.Module = build_model_with_cfg(
+                build,
+                name,
+                pretrained=False,
+                feature_cfg=dict(features or {}),
+                **{**settings, **options},
+            )
+        return network if dtype is None else network.to(dtype)
 
     entry_point.__name__ = name
     entry_point.__qualname__ = name

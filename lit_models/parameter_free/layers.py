@@ -144,7 +144,9 @@ def _to_map(tokens: Tensor, grid_size: tuple[int, int] | None) -> Tensor:
         ValueError: If there are not h * w tokens.
     """
     batch, number, channels = tokens.shape
-    height, width = grid_size or (math.isqrt(number), math.isqrt(number))
+    # Written so that TorchScript, too, can compile it.
+    side = int(math.sqrt(number))
+    height, width = (side, side) if grid_size is None else grid_size
     if number != height * width:
         raise ValueError(
             f"{number} tokens are no map of {height}x{width}; give EffLayer the tokens of a whole "

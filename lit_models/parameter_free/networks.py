@@ -14,7 +14,7 @@ from torch import nn
 from lit_models.backbones import CIFAR_FACTS, small_stem
 from lit_models.parameter_free.generic import parameter_free_network
 from lit_models.parameter_free.layers import EffBottleneck, MaxBottleneck, SpatialBottleneck
-from lit_models.parameter_free.pit import PoolingTransformerMax
+from lit_models.parameter_free.pooling_transformer import PoolingTransformerMax
 from lit_models.registry import register_network
 
 

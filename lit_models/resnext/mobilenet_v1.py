@@ -34,7 +34,7 @@ STAGES: Stages = (
 SHALLOW_STAGES: Stages = (*STAGES[:3], ((512, 2),), STAGES[4])
 # This suite's own. For 32x32 images the stem and the first two stages keep the size of the map.
 SMALL_IMAGE_STAGES: Stages = (((64, 1), (128, 1), (128, 1)), *STAGES[2:])
-TINY_STAGES: Stages = (((32, 1),), ((64, 2), (64, 1)))
+TINY_STAGES: Stages = (((32, 1),), ((64, 2),), ((64, 1),))
 
 
 def full_convolution(groups: int = 1) -> Block:
@@ -162,8 +162,10 @@ class MobileNetV1(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier, and the pooling if one is named."""
+        like = next(self.parameters())
         self.num_classes = num_classes
         self.head.reset(num_classes, global_pool)
+        self.head.to(like.device, like.dtype).train(self.training)
         self.head_hidden_size = self.head.num_features
 
     def no_weight_decay(self) -> set[str]:

@@ -50,6 +50,7 @@ class TorchvisionNetwork(nn.Module):
         self.tail = tail
         self._make_fc = make_fc
         self.num_classes = num_classes
+        self.in_chans = in_chans
         self.global_pool = global_pool
         self.head_hidden_size = fc.weight.shape[1]
         self.num_features = maps[-1][1]
@@ -90,7 +91,9 @@ class TorchvisionNetwork(nn.Module):
         self.num_classes = num_classes
         if global_pool is not None:
             self.global_pool = global_pool
-        self.fc = self._make_fc(num_classes) if num_classes else nn.Identity()
+        like = next(self.parameters())
+        fc = self._make_fc(num_classes) if num_classes else nn.Identity()
+        self.fc = fc.to(like.device, like.dtype).train(self.training)
 
 
 def alexnet(

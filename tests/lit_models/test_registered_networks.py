@@ -25,13 +25,9 @@ COMPLETE = [name for name in NETWORKS if name not in DEMOS]
 
 
 def on_meta(name: str, **options: Any) -> Any:
-    with torch.device("meta"):
-        return timm.create_model(name, **options).eval()
-
-
-def reset(network: Any, *options: Any) -> None:
-    with torch.device("meta"):
-        network.reset_classifier(*options)
+    network = timm.create_model(name, device="meta", **options).eval()
+    assert all(parameter.is_meta for parameter in network.parameters())
+    return network
 
 
 def image(network: nn.Module) -> Tensor:
@@ -46,6 +42,14 @@ def named(fact: str | tuple[str, ...]) -> tuple[str, ...]:
 def test_classes_and_channels_are_options(name: str) -> None:
     network = on_meta(name, num_classes=42, in_chans=1)
     assert network(image(network)[:, :1]).shape == (2, 42)
+
+
+@pytest.mark.parametrize("name", ["gluoncv_resnet18_v2", "kw1d2x_resnet18", "vit_ti_max"])
+def test_device_and_data_type_are_options_of_every_network(name: str) -> None:
+    network = timm.create_model(name, device="meta", dtype=torch.bfloat16)
+    tensors = [*network.parameters(), *network.buffers()]
+    assert all(tensor.is_meta for tensor in tensors)
+    assert {tensor.dtype for tensor in network.parameters()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("name", COMPLETE)
@@ -65,13 +69,13 @@ def test_it_comes_apart_into_features_and_head(name: str) -> None:
     else:
         assert features.shape[-1] == network.num_features
     for classes in (7, 0):
-        reset(network, classes)
+        network.reset_classifier(classes)
         assert network.num_classes == classes
         assert network.forward_head(features).shape == (2, classes or network.head_hidden_size)
     bare = on_meta(name, num_classes=0)
     assert bare.forward_head(features).shape == (2, network.head_hidden_size)
     if pool_size:
-        reset(network, 0, "")
+        network.reset_classifier(0, "")
         bare = on_meta(name, num_classes=0, global_pool="")
         assert network.forward_head(features).dim() == bare.forward_head(features).dim() == 4
 
