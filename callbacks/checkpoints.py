@@ -6,8 +6,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.optim import Optimizer
 
+from callbacks.stop import StopRequested
 from lit_models.finite_loss import NonFiniteLossError
 
 LAST = "last"
@@ -52,9 +52,12 @@ class BestCheckpoint(ModelCheckpoint):
 class ExceptionCheckpoint(Checkpoint):
     """Brings `last.ckpt` up to date when training ends by an exception or a signal.
 
-    The state is written only where resuming from it continues exactly: between optimiser steps, on
-    a boundary of gradient accumulation, and never after a non-finite loss. Otherwise the checkpoint
-    of the last epoch stays as it is.
+    The state is written only where resuming from it continues exactly: between batches, on a
+    boundary of gradient accumulation or in validation (which a resumed run does again from its
+    first batch). It is not written after a non-finite loss, nor at a second Ctrl-C, which comes
+    anywhere. Of several devices all must stop together, as they do at a signal; where one has
+    failed, the others could wait for it for ever. Otherwise the checkpoint of the last epoch stays
+    as it is.
 
     Args:
         dirpath: The run's checkpoint folder.
@@ -63,13 +66,13 @@ class ExceptionCheckpoint(Checkpoint):
     def __init__(self, dirpath: str | Path) -> None:
         super().__init__()
         self.path = Path(dirpath) / f"{LAST}.ckpt"
-        self._in_step = False
+        self._in_batch = False
 
-    def on_before_optimizer_step(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """From here on the weights are changing."""
-        self._in_step = True
+        """From here on weights, and statistics of normalisation, are changing."""
+        self._in_batch = True
 
     def on_train_batch_end(
         self,
@@ -79,28 +82,47 @@ class ExceptionCheckpoint(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """The step is done and counted."""
-        self._in_step = False
+        """The batch is done and counted."""
+        self._in_batch = False
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Write the checkpoint if the state is one to resume from."""
-        loop = trainer.fit_loop.epoch_loop
-        batches: Any = loop.batch_progress.current
-        resumable = (
+        if not self._is_resumable(trainer, exception):
+            return
+        _prepare_progress(trainer)
+        try:
+            trainer.save_checkpoint(self.path, weights_only=False)
+        except Exception as error:
+            rank_zero_warn(f"could not write {self.path}: {error}; the one before it stays")
+
+    def _is_resumable(self, trainer: L.Trainer, exception: BaseException) -> bool:
+        batches: Any = trainer.fit_loop.epoch_loop.batch_progress
+        whole_steps = batches.current.processed % trainer.accumulate_grad_batches == 0
+        return (
             trainer.state.fn == "fit"
             and not trainer.sanity_checking
             and trainer.global_step > 0
-            and not self._in_step
-            and batches.processed % trainer.accumulate_grad_batches == 0
-            and not isinstance(exception, NonFiniteLossError)
-            # Several devices would have to save together, and some of them may be gone.
-            and trainer.world_size == 1
+            and not self._in_batch
+            and (whole_steps or batches.is_last_batch)
+            and not isinstance(exception, NonFiniteLossError | KeyboardInterrupt)
+            and (trainer.world_size == 1 or isinstance(exception, StopRequested))
         )
-        if not resumable:
-            return
-        try:
-            trainer.save_checkpoint(self.path)
-        except Exception as error:
-            rank_zero_warn(f"could not write {self.path}: {error}; the one before it stays")
+
+
+def _prepare_progress(trainer: L.Trainer) -> None:
+    """Make the loops' counters such that Lightning's restart counts nothing twice."""
+    loop: Any = trainer.fit_loop.epoch_loop
+    batches = loop.batch_progress
+    if trainer.validating:
+        # Validation was begun and no batch of it is done.
+        progress = loop.val_loop.batch_progress
+        progress.reset()
+        progress.total.ready = progress.total.started = 1
+    elif batches.current.processed == batches.current.completed:
+        # The next batch was begun. A restarted loop counts its step at once, and later again.
+        batches.total.ready = batches.total.completed + 1
+        batches.current.ready = batches.current.completed + 1
+        if not loop._should_accumulate():
+            loop._batches_that_stepped -= 1

@@ -36,6 +36,7 @@ class EMACallback(WeightAveraging):
         self.warmup = warmup
         self.update_every_n_steps = update_every_n_steps
         self._updates = 0
+        self._is_in = False
 
     def decay_at(self, update: int) -> float:
         """Weight of the average at the n-th update, from 1."""
@@ -47,6 +48,23 @@ class EMACallback(WeightAveraging):
             return False
         self._updates = (step_idx + 1) // self.update_every_n_steps
         return True
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the averaged weights in."""
+        super().on_validation_epoch_start(trainer, pl_module)
+        self._is_in = True
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the trained weights back."""
+        super().on_validation_epoch_end(trainer, pl_module)
+        self._is_in = False
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Put the trained weights back: the state may be saved now."""
+        if self._is_in:
+            self.on_validation_epoch_end(trainer, pl_module)
 
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the averaged weights in."""

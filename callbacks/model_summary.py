@@ -22,9 +22,9 @@ class DeployedModelSummary(Callback):
         self.max_depth = max_depth
 
     @rank_zero_only
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print the table."""
-        if not isinstance(pl_module, ImageClassifier):
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Print the table, before the weights may be sharded."""
+        if stage != "fit" or not isinstance(pl_module, ImageClassifier):
             return
         depth = self.max_depth + 1 if self.max_depth >= 0 else -1
         summary = ModelSummary(pl_module, max_depth=depth)

@@ -44,8 +44,10 @@ class RunRecordCallback(L.Callback):
         self._images = state_dict["images"]
         self._training_seconds = state_dict["seconds"]
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record what is trained, on what."""
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Record what is trained, on what: before the weights may be sharded."""
+        if stage != "fit":
+            return
         facts: dict[str, Any] = {
             "data": getattr(_datamodule(trainer), "fingerprint", None),
             "devices": {
@@ -63,10 +65,11 @@ class RunRecordCallback(L.Callback):
             input_size = getattr(_datamodule(trainer), "input_size", None)
             if input_size is not None:
                 facts["multiply_adds"] = multiply_adds(deployed, input_size)
-        self._write(trainer, **facts)
+        self._write(trainer, **facts, **_facts_of_others(trainer))
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
+        """Record the metrics of the epoch before; start the clock."""
+        self._write_metrics(trainer)
         self._epoch_started = time.monotonic()
         self._validation_seconds = 0.0
 
@@ -97,22 +100,21 @@ class RunRecordCallback(L.Callback):
         self._validation_seconds += time.monotonic() - self._validation_started
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record the epoch."""
+        """Record the epoch; the module has not logged its metrics yet."""
         elapsed = time.monotonic() - self._epoch_started - self._validation_seconds
         self._training_seconds += elapsed
         self._epoch_started = 0.0
-        metrics = _numbers(trainer.callback_metrics)
-        facts: dict[str, Any] = {
-            "epochs": trainer.current_epoch + 1,
-            "steps": trainer.global_step,
-            "training_seconds": round(self._training_seconds, 3),
-            "images_per_second": round(self._images / max(self._training_seconds, 1e-9), 1),
-            "metrics": {"last": metrics},
-        }
-        best: Any = next((c for c in trainer.checkpoint_callbacks if _monitor(c)), None)
-        if best is not None and best.best_model_score is not None:
-            facts["metrics"]["best"] = {best.monitor: float(best.best_model_score)}
-        self._write(trainer, **facts)
+        self._write(
+            trainer,
+            epochs=trainer.current_epoch + 1,
+            steps=trainer.global_step,
+            training_seconds=round(self._training_seconds, 3),
+            images_per_second=round(self._images / max(self._training_seconds, 1e-9), 1),
+        )
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Record the metrics of the last epoch."""
+        self._write_metrics(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record what the other callbacks found."""
@@ -123,6 +125,13 @@ class RunRecordCallback(L.Callback):
         metrics = _numbers(trainer.callback_metrics)
         tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
         self._write(trainer, metrics={"test": tested}, **_facts_of_others(trainer))
+
+    def _write_metrics(self, trainer: L.Trainer) -> None:
+        metrics = {"last": _numbers(trainer.callback_metrics)}
+        best: Any = next((c for c in trainer.checkpoint_callbacks if _monitor(c)), None)
+        if best is not None and best.best_model_score is not None:
+            metrics["best"] = {best.monitor: float(best.best_model_score)}
+        self._write(trainer, metrics=metrics)
 
     def _write(self, trainer: L.Trainer, **facts: Any) -> None:
         if trainer.is_global_zero and facts:

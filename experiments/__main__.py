@@ -23,6 +23,7 @@ COMMANDS = {
         "experiments.commands.convert", "weights from their authors' names to ours, and back"
     ),
     "data": Command("experiments.commands.data", "check data sets, and put them into place"),
+    "slurm": Command("experiments.commands.slurm", "print the batch script of a row"),
     "table": Command("experiments.tables.command", "published results beside reproduced ones"),
 }
 

@@ -28,6 +28,12 @@ class Arguments(NamedTuple):
     composition: Composition
     overrides: list[str]
 
+    @property
+    def row_file(self) -> Path | None:
+        """The config file that names the row: the last one that is not of `configs/scale/`."""
+        rows = [file for file in self.config_files if not _is_scale(file)]
+        return rows[-1] if rows else None
+
     def place(self, key: str) -> str | None:
         """Where the dotted key was set: on the command line, or at `file:line`; None: nowhere."""
         if any(override.startswith((f"{key}=", f"{key}.")) for override in self.overrides):
@@ -74,6 +80,11 @@ def _options(words: Sequence[str]) -> Iterator[tuple[str, str | None, list[str]]
             yield flag, value, [word, value]
         else:
             yield flag, None, [word]
+
+
+def _is_scale(file: Path) -> bool:
+    """Whether a config file says where a run computes, and nothing about what."""
+    return file.resolve().parts[-3:-1] == ("configs", "scale")
 
 
 def _config_of_checkpoint(overrides: Sequence[str]) -> list[Path]:

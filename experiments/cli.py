@@ -1,8 +1,6 @@
 """fit / validate / test / predict: LightningCLI with composed configs and a folder for each run."""
 
 import argparse
-import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,18 +8,27 @@ from typing import Any, cast
 import lightning as L
 import torch
 import yaml
+from jsonargparse.typing import PositiveInt
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from callbacks.batch_arithmetic import ScaleLR
+from callbacks.stop import StopRequested
 from experiments.arguments import Arguments, read_arguments
 from experiments.checkpoint_io import SafeCheckpointIO
 from experiments.compose import ConfigError
 from experiments.config_errors import explain
-from experiments.every_run import callbacks_of_every_run
+from experiments.devices import no_such_devices
+from experiments.every_run import first_callbacks, last_callbacks
 from experiments.loggers import WandbMode, build_loggers
+from experiments.quiet import quieten
 from experiments.session import RunSession
+from experiments.slurm import REQUEUE_SIGNAL, requeue
 from experiments.summary import print_summary
+from experiments.sync_batch_norm import SyncBatchNorm
+from experiments.wandb_logger import ForgivingWandbLogger
 from experiments.whole_file import whole_file
 
 LINKS = {"num_classes": "number of classes", "in_chans": "number of input channels"}
@@ -29,7 +36,7 @@ LINKS = {"num_classes": "number of classes", "in_chans": "number of input channe
 
 def main(args: Sequence[str]) -> int:
     """Run `fit`, `validate`, `test` or `predict`; returns the exit status."""
-    _quieten()
+    quieten()
     cli = SuiteCLI(read_arguments(args))
     session = cli.open_session()
     try:
@@ -37,10 +44,14 @@ def main(args: Sequence[str]) -> int:
     except BaseException as error:
         session.close(error)
         if session.record.facts.get("status") == "interrupted":
-            print(session.how_to_resume())
+            wants_requeue = isinstance(error, StopRequested) and error.signal == REQUEUE_SIGNAL
+            print(requeue() if wants_requeue else session.how_to_resume())
             return 130
         raise
-    session.close()
+    else:
+        session.close()
+    finally:
+        cli.finish_logging()
     if session.is_first_process:
         print_summary(session.record)
     return 0
@@ -58,7 +69,7 @@ def build(
     Raises:
         ConfigError: A config file is wrong.
     """
-    _quieten()
+    quieten()
     configs = [part for path in paths for part in ("--config", str(path))]
     cli = SuiteCLI(read_arguments(["fit", *configs]))
     with torch.device(device):
@@ -117,6 +128,24 @@ class SuiteCLI(LightningCLI):
         parser.add_argument(
             "--threads", type=int | None, default=None, help="CPU threads of torch; null: all."
         )
+        parser.add_argument(
+            "--published_batch",
+            type=PositiveInt | None,
+            default=None,
+            help="Images of a step in the published recipe, on all devices together.",
+        )
+        parser.add_argument(
+            "--keep_published_batch",
+            type=bool,
+            default=False,
+            help="Accumulate gradients over as many batches as make the published batch.",
+        )
+        parser.add_argument(
+            "--scale_lr",
+            type=ScaleLR,
+            default="none",
+            help="`linear`: learning rate times the batch as a part of the published one.",
+        )
         for name in LINKS:
             parser.link_arguments(f"data.{name}", f"model.init_args.{name}", apply_on="instantiate")
 
@@ -165,6 +194,12 @@ class SuiteCLI(LightningCLI):
         self.trainer = self.instantiate_trainer()
         super()._run_subcommand(command)
 
+    def finish_logging(self) -> None:
+        """Let W&B upload the rest, for a while; the record is written by now."""
+        for logger in self.trainer.loggers if hasattr(self, "trainer") else []:
+            if isinstance(logger, ForgivingWandbLogger):
+                logger.finish(failed=self.trainer.interrupted)
+
     def build_model_and_data(self) -> None:
         """Instantiate data and model."""
         by_hand = self._linked_by_hand()
@@ -185,15 +220,26 @@ class SuiteCLI(LightningCLI):
         config = self._get(self.config_init, "trainer")
         given = _as_list(config.callbacks)
         loggers = self._loggers(config.logger)
-        return super().instantiate_trainer(
-            default_root_dir=str(self.session.folder),
-            logger=loggers or False,
-            callbacks=[*given, *callbacks_of_every_run(self.session, config, bool(loggers))],
-            plugins=[*_as_list(config.plugins), SafeCheckpointIO()],
-            enable_model_summary=False,
-            # The data modules give each device its share, exactly.
-            use_distributed_sampler=False,
-        )
+        plugins = [*_as_list(config.plugins), SafeCheckpointIO()]
+        if config.sync_batchnorm:
+            plugins.append(SyncBatchNorm())
+        try:
+            return super().instantiate_trainer(
+                default_root_dir=str(self.session.folder),
+                logger=loggers or False,
+                callbacks=[
+                    *first_callbacks(self.session, self.config_init[self.arguments.command]),
+                    *given,
+                    *last_callbacks(self.session, config, bool(loggers)),
+                ],
+                plugins=plugins,
+                enable_model_summary=False,
+                sync_batchnorm=False,
+                # The data modules give each device its share, exactly.
+                use_distributed_sampler=False,
+            )
+        except MisconfigurationException as error:
+            raise no_such_devices(config, self.arguments.place) or error from error
 
     def after_fit(self) -> None:
         """Test the weights that training ended with."""
@@ -203,11 +249,18 @@ class SuiteCLI(LightningCLI):
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
     def predict(self, **kwargs: Any) -> None:
-        """Write the predictions to `predictions.pt` in the run folder."""
+        """Write the predictions to `predictions.pt` in the run folder, in the data's order."""
         batches = cast(list[dict[str, torch.Tensor]], self.trainer.predict(**kwargs))
-        path = self.session.folder / "predictions.pt"
-        with whole_file(path) as aside:
-            torch.save({key: torch.cat([b[key] for b in batches]) for key in batches[0]}, aside)
+        if self.trainer.world_size > 1:
+            shares: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(shares, batches)
+            batches = [batch for share in shares for batch in share]
+        if not self.session.is_first_process:
+            return
+        order = torch.cat([batch["index"] for batch in batches]).argsort()
+        together = {key: torch.cat([batch[key] for batch in batches])[order] for key in batches[0]}
+        with whole_file(self.session.folder / "predictions.pt") as aside:
+            torch.save(together, aside)
 
     def _loggers(self, given: Any) -> list[Logger]:
         if given is False:
@@ -237,21 +290,3 @@ def _as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
-
-
-def _quieten() -> None:
-    """Leave out what is no news: tips about other products, hints that do not apply here."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
-        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
-    for noise in (
-        "does not have many workers",
-        "Checkpoint directory .* exists and is not empty",
-        "have no `val_dataloader`",
-        "isinstance.*LeafSpec",
-        "The dirpath has changed",
-        "when using `ckpt_path`, callbacks used to create the checkpoint",
-        "Total length of `list` across ranks is zero",
-        # Metrics are synchronised before they are logged.
-        "It is recommended to use .*sync_dist=True",
-    ):
-        warnings.filterwarnings("ignore", message=f".*{noise}")

@@ -1,6 +1,7 @@
 """One line for every error: what is wrong, where, and what to do."""
 
 import errno
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -8,6 +9,10 @@ from pathlib import Path
 from experiments.compose import ConfigError
 
 _OURS = Path(__file__).parents[1]
+# torch's errors by name and message: nothing heavy is imported only to report an error.
+_OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|DefaultCPUAllocator|CUDA out of memory")
+_LOST_PEER = ("DistBackendError", "DistNetworkError", "DistStoreError")
+_LOST_PEER_MESSAGE = re.compile(r"gloo.*(peer|pipe|[Tt]imed out|connect)|Connection closed by peer")
 
 
 def report(error: BaseException) -> int:
@@ -27,9 +32,8 @@ def one_line(error: BaseException) -> str:
     message = " ".join(str(error).split())
     if isinstance(error, ConfigError | SystemExit):
         return message
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = f" at {error.filename}" if error.filename else ""
-        return f"no space left on the disk{where}; free some, then go on (--ckpt_path last) or anew"
+    if known := _known(error, message):
+        return known
     frames = traceback.extract_tb(error.__traceback__)
     raised = Path(frames[-1].filename) if frames else None
     if raised and raised.is_relative_to(_OURS) and "site-packages" not in raised.parts:
@@ -40,6 +44,33 @@ def one_line(error: BaseException) -> str:
     if len(message) > 400:
         message = message[:400] + " ..."
     return f"{type(error).__name__}: {message}{where}; --traceback shows the rest"
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether this process failed only because another one of the run is gone."""
+    return type(error).__name__ in _LOST_PEER or bool(_LOST_PEER_MESSAGE.search(str(error)))
+
+
+def _known(error: BaseException, message: str) -> str | None:
+    """What to say of failures that are not the program's, and what to do about them."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f" at {error.filename}" if error.filename else ""
+        return f"no space left on the disk{where}; free some, then go on (--ckpt_path last) or anew"
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(f"{type(error).__name__} {message}"):
+        wanted = re.search(r"tried to allocate ([\d.]+ \w+)", message, re.IGNORECASE)
+        return (
+            f"out of memory{f' (wanted {wanted[1]} more)' if wanted else ''}; halve "
+            "--data.init_args.batch_size and double --trainer.accumulate_grad_batches, which is "
+            "the same batch, or compute in less precision (--trainer.precision bf16-mixed)"
+        )
+    if "DataLoader worker" in message:
+        return (
+            f"a process that loads data has died ({message}); often the machine has too little "
+            "memory: lower --data.init_args.num_workers, then go on (--ckpt_path last) or anew"
+        )
+    if is_lost_peer(error):
+        return f"another process of this run has ended; it says why ({message[:200]})"
+    return None
 
 
 def _innermost(error: BaseException) -> BaseException:

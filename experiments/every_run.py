@@ -1,20 +1,43 @@
 """What every run has without asking: its callbacks."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 
+from callbacks.batch_arithmetic import BatchArithmetic
 from callbacks.checkpoints import BestCheckpoint, ExceptionCheckpoint, LastCheckpoint
+from callbacks.exact_evaluation import ExactEvaluation
 from callbacks.model_summary import DeployedModelSummary
 from callbacks.progress_bar import RunProgressBar
 from callbacks.run_record import RunRecordCallback
 from callbacks.step_seed import StepSeed
+from callbacks.stop import StopOnSignal
 from experiments.session import RunSession
+from experiments.slurm import REQUEUE_SIGNAL, slurm_run_id
 
 
-def callbacks_of_every_run(session: RunSession, trainer: Any, logs: bool) -> list[Callback]:
-    """Return the callbacks to put beside those of the config.
+def first_callbacks(session: RunSession, config: Any) -> list[Callback]:
+    """Return the callbacks that are called before those of the config.
+
+    Args:
+        session: The run.
+        config: The command's whole config.
+    """
+    signals = [signal.SIGTERM, signal.SIGINT]
+    if slurm_run_id() is not None:
+        signals.append(REQUEUE_SIGNAL)
+    return [
+        StopOnSignal(signals),
+        BatchArithmetic(config.published_batch, config.keep_published_batch, config.scale_lr),
+        StepSeed(session.seed),
+        ExactEvaluation(),
+    ]
+
+
+def last_callbacks(session: RunSession, trainer: Any, logs: bool) -> list[Callback]:
+    """Return the callbacks that are called after those of the config.
 
     Args:
         session: The run.
@@ -22,7 +45,7 @@ def callbacks_of_every_run(session: RunSession, trainer: Any, logs: bool) -> lis
         logs: Whether the run has a logger.
     """
     folder: Path = session.folder / "checkpoints"
-    callbacks: list[Callback] = [StepSeed(session.seed), RunRecordCallback(session.record)]
+    callbacks: list[Callback] = [RunRecordCallback(session.record)]
     if trainer.enable_model_summary is not False:
         callbacks.append(DeployedModelSummary())
     if trainer.enable_progress_bar is not False:

@@ -5,9 +5,11 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from experiments.wandb_logger import ForgivingWandbLogger
 from experiments.whole_file import whole_file
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
@@ -26,6 +28,7 @@ class RunCSVLogger(CSVLogger):
         self._first_step = first_step
 
     @property
+    @rank_zero_experiment
     def experiment(self) -> Any:
         """The writer of `metrics.csv`."""
         if self._experiment is None:
@@ -75,7 +78,7 @@ def build_loggers(
     if mode != "disabled":
         group, _, name = row.rpartition("/")
         loggers.append(
-            WandbLogger(
+            ForgivingWandbLogger(
                 project=os.environ.get("WANDB_PROJECT", "convsuite"),
                 group=group or None,
                 name=f"{name}-seed{seed}",
@@ -97,6 +100,10 @@ def _wandb_mode(asked: WandbMode) -> WandbMode:
     if mode == "auto":
         import wandb
 
-        return "online" if wandb.login(prompt=False) else "offline"
+        try:
+            return "online" if wandb.login(prompt=False) else "offline"
+        except wandb.Error as error:
+            print(f"W&B cannot be reached ({str(error).splitlines()[0]}); this run is offline")
+            return "offline"
     known: dict[str, WandbMode] = {"online": "online", "disabled": "disabled"}
     return known.get(mode, "offline")

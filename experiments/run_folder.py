@@ -1,6 +1,5 @@
 """Which folder a run lives in, and which run a checkpoint continues."""
 
-import os
 import secrets
 from collections.abc import Iterator
 from datetime import datetime
@@ -9,9 +8,7 @@ from typing import NamedTuple
 
 from experiments.compose import ConfigError
 from experiments.record import RunRecord, find_runs
-
-# The first process of a run tells those it starts where the run lives.
-FOLDER_VARIABLE = "CONVSUITE_RUN_FOLDER"
+from experiments.slurm import slurm_run_id
 
 
 class RunFolder(NamedTuple):
@@ -32,13 +29,16 @@ def choose_run_folder(
         row: Name of the row.
         seed: The run's seed.
         ckpt_path: A checkpoint, or `last` or `best` for that of this row's and seed's newest run.
-            A `fit` from an unfinished run's checkpoint continues in that run's folder.
+            A `fit` from an unfinished run's checkpoint continues in that run's folder. So does
+            a SLURM job that was requeued, whatever it was started from.
 
     Raises:
         ConfigError: There is no such checkpoint, or the run it belongs to has finished.
     """
-    if FOLDER_VARIABLE in os.environ and "LOCAL_RANK" in os.environ:
-        return RunFolder(Path(os.environ[FOLDER_VARIABLE]), ckpt_path)
+    requeued = RunRecord.read(runs / row / str(slurm_run_id()))
+    if requeued is not None:
+        last = requeued.last_checkpoint
+        return RunFolder(requeued.folder, ckpt_path if last is None else str(last))
     if command == "fit" and ckpt_path == "last":
         record = _run_to_resume(runs, row, seed)
         return RunFolder(record.folder, str(record.last_checkpoint))
@@ -89,5 +89,7 @@ def _run_to_resume(runs: Path, row: str, seed: int | None) -> RunRecord:
 
 
 def _new_folder(runs: Path, row: str) -> Path:
+    if name := slurm_run_id():
+        return runs / row / name
     now = datetime.now().strftime("%Y%m%d-%H%M%S")
     return runs / row / f"{now}-{secrets.token_hex(2)}"

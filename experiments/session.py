@@ -1,18 +1,24 @@
 """One run from its opening to its end: its folder, its record, its resolved config."""
 
-import os
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from callbacks.stop import StopRequested
 from experiments.arguments import Arguments
 from experiments.checkpoint_io import SafeCheckpointIO
 from experiments.environment import environment_facts
-from experiments.errors import one_line
+from experiments.errors import is_lost_peer, one_line
+from experiments.launch import agree, forget
 from experiments.record import RunRecord, row_of
-from experiments.run_folder import FOLDER_VARIABLE, choose_run_folder
+from experiments.run_folder import choose_run_folder
+from experiments.whole_file import whole_file
+
+# Files in which processes other than the first leave why they failed.
+_REASON = ".failed.json"
 
 
 class RunSession:
@@ -30,18 +36,18 @@ class RunSession:
 
     def __init__(self, arguments: Arguments, config: Any) -> None:
         self.arguments = arguments
-        files = arguments.config_files
-        self.row = row_of(files[-1]) if files else "unnamed"
+        file = arguments.row_file
+        self.row = row_of(file) if file else "unnamed"
         self.seed: int = config.seed_everything
-        chosen = choose_run_folder(
-            arguments.command, Path(config.runs), self.row, self.seed, config.ckpt_path
-        )
-        self.folder = chosen.path
-        self.checkpoint = config.ckpt_path = chosen.checkpoint
-        self.is_first_process = int(getattr(rank_zero_only, "rank", 0)) == 0
+        folder, checkpoint = agree(lambda: self._choose(config))
+        self.folder = Path(folder)
+        self.checkpoint: str | None = checkpoint
+        config.ckpt_path = checkpoint
+        self.rank = int(getattr(rank_zero_only, "rank", 0))
+        self.is_first_process = self.rank == 0
         if self.is_first_process:
             self.record = self._open_record()
-            os.environ[FOLDER_VARIABLE] = str(self.folder.resolve())
+            self._reason_of_others()  # an earlier one is no reason any more
         else:
             self.record = RunRecord(self.folder, {})
 
@@ -66,8 +72,10 @@ class RunSession:
     def close(self, error: BaseException | None = None) -> None:
         """Write how the run ended, and let go of its folder."""
         if not self.is_first_process:
+            if error is not None:
+                self._leave_reason(error)
             return
-        os.environ.pop(FOLDER_VARIABLE, None)
+        forget()
         started = datetime.fromisoformat(self.record.facts["started"])
         facts: dict[str, Any] = {
             "ended": _now(),
@@ -77,6 +85,8 @@ class RunSession:
         }
         if error is not None:
             facts |= _how_it_failed(error)
+            if is_lost_peer(error):
+                facts |= self._reason_of_others()
         try:
             self.record.update(**facts)
         except OSError as full:
@@ -93,6 +103,28 @@ class RunSession:
         return f"interrupted; {self.record.last_checkpoint} is good. Go on with:\n  " + " ".join(
             command
         )
+
+    def _choose(self, config: Any) -> list[str | None]:
+        chosen = choose_run_folder(
+            self.arguments.command, Path(config.runs), self.row, self.seed, config.ckpt_path
+        )
+        return [str(chosen.path), chosen.checkpoint]
+
+    def _leave_reason(self, error: BaseException) -> None:
+        """Tell the first process, which will only notice that this one is gone."""
+        facts = _how_it_failed(error)
+        if facts["status"] == "failed" and not is_lost_peer(error):
+            facts["why"] = f"process {self.rank}: {facts['why']}"
+            with whole_file(self.folder / f"{self.rank}{_REASON}") as aside:
+                aside.write_text(json.dumps(facts), encoding="utf-8")
+
+    def _reason_of_others(self) -> dict[str, Any]:
+        """What another process left as the reason of its end, if one did."""
+        facts: dict[str, Any] = {}
+        for file in sorted(self.folder.glob(f"*{_REASON}"), reverse=True):
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            file.unlink()
+        return facts
 
     def _open_record(self) -> RunRecord:
         facts: dict[str, Any] = {
@@ -123,7 +155,8 @@ class RunSession:
 
 def _how_it_failed(error: BaseException) -> dict[str, Any]:
     if isinstance(error, KeyboardInterrupt | SystemExit):
-        return {"status": "interrupted", "why": "stopped by a signal"}
+        stopped_by = error.signal.name if isinstance(error, StopRequested) else "a signal"
+        return {"status": "interrupted", "why": f"stopped by {stopped_by}"}
     facts: dict[str, Any] = {"status": "failed", "why": one_line(error)}
     if hasattr(error, "indices"):
         facts["samples"] = error.indices

@@ -2,16 +2,19 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from typing import Any, TypeVar
 
 import lightning as L
+import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn import functional as F
-from torchmetrics import MeanMetric, MetricCollection, SumMetric
+from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from lit_models.finite_loss import FiniteLossGuard
+from lit_models.finite_loss import FiniteLossGuard, NonFiniteLossError
+from lit_models.metrics import EvaluationMetrics, MeanLoss
 from lit_models.mixing import MixSettings
 from lit_models.optimization import (
     OptimizerSettings,
@@ -45,6 +48,9 @@ class ImageClassifier(L.LightningModule):
         optimizer: Optimiser settings.
         schedule: Learning-rate settings.
         mix: Mixup and CutMix of training batches.
+        channels_last: Keep images and 4-dimensional weights with their channels last in memory.
+            The results are the same up to rounding; convolutions are faster on most GPUs.
+        compile: Run the network through torch.compile; likewise the same up to rounding.
 
     Raises:
         ValueError: If no network has the name; the message has the nearest ones.
@@ -62,6 +68,8 @@ class ImageClassifier(L.LightningModule):
         optimizer: OptimizerSettings = _DEFAULT_OPTIMIZER,
         schedule: ScheduleSettings = _DEFAULT_SCHEDULE,
         mix: MixSettings = _NO_MIX,
+        channels_last: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -76,6 +84,12 @@ class ImageClassifier(L.LightningModule):
         self.network = self.build_network(
             backbone, num_classes=num_classes, in_chans=in_chans, **(backbone_args or {})
         )
+        self.channels_last = channels_last
+        if channels_last:
+            _put_channels_last(self.network)
+        if compile:
+            # In place: names of weights stay, and copies of the network are not compiled.
+            self.network.compile()
         accuracy = MetricCollection(
             {
                 "acc1": MulticlassAccuracy(num_classes, average="micro"),
@@ -83,9 +97,18 @@ class ImageClassifier(L.LightningModule):
             }
         )
         self._finite_loss = FiniteLossGuard()
-        self.train_loss = MeanMetric()
-        self.val_metrics = _EvaluationMetrics(accuracy)
-        self.test_metrics = _EvaluationMetrics(accuracy)
+        self.train_loss = MeanLoss()
+        self.val_metrics = EvaluationMetrics(accuracy)
+        self.test_metrics = EvaluationMetrics(accuracy)
+
+    def configure_model(self) -> None:
+        """Shard the network's parameters over the devices, where the strategy is FSDP2.
+
+        Its layers may share parameters, so the network is sharded as one: all of them are gathered
+        for forward and backward; between these, and in gradients and optimiser, they are shards.
+        """
+        if self.device_mesh is not None and not isinstance(self.network, FSDPModule):
+            fully_shard(self.network, mesh=self.device_mesh["data_parallel"])
 
     def build_network(self, backbone: str, **options: Any) -> nn.Module:
         """Return the network to train; a family overrides this to put its operator in."""
@@ -97,6 +120,8 @@ class ImageClassifier(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `(N, num_classes)` of `images: (N, C, H, W)`."""
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.network(images)
         return logits
 
@@ -118,7 +143,7 @@ class ImageClassifier(L.LightningModule):
         self._finite_loss.check(loss, self.global_step, where, indices)
         self.train_loss.update(loss.detach(), len(images))
         every: int = self._trainer_facts.log_every_n_steps
-        if self.global_step % every == 0:
+        if (self.global_step + 1) % every == 0:  # when Lightning writes what is logged
             self.log("train/loss_step", loss.detach(), prog_bar=True)
         return loss
 
@@ -147,6 +172,15 @@ class ImageClassifier(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log what the test counted."""
         self._log_evaluation("test", self.test_metrics, self.trainer.limit_test_batches)
+
+    def scale_learning_rate(self, factor: float) -> None:
+        """Multiply the learning rate of every step by `factor`, the warm-up's and the last too."""
+        rates = self.schedule_settings
+        self.schedule_settings = replace(
+            rates, warmup_lr=rates.warmup_lr * factor, final_lr=rates.final_lr * factor
+        )
+        optimizer = self.optimizer_settings
+        self.optimizer_settings = replace(optimizer, lr=optimizer.lr * factor)
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
@@ -179,8 +213,28 @@ class ImageClassifier(L.LightningModule):
             self.load_state_dict({f"network.{key}": value for key, value in state.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to save weights that a non-finite loss has spoiled."""
+        """Refuse to save weights that a non-finite loss has spoiled; save the epoch's loss so far.
+
+        Raises:
+            NonFiniteLossError: A loss was not finite, on this or on another device.
+        """
         self._finite_loss.flush()
+        with self.train_loss.sync_context():
+            total, count = self.train_loss.total.clone(), self.train_loss.count.clone()
+        checkpoint["train_loss"] = {"total": total, "count": count}
+        if not total.isfinite():
+            raise NonFiniteLossError(
+                f"the loss of another device is not finite by step {self.global_step}; lower the "
+                "learning rate or clip gradients (--trainer.gradient_clip_val 1.0)",
+                self.global_step,
+                [],
+            )
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the epoch's loss, which is that of all devices together."""
+        if self.global_rank == 0:
+            for name, value in checkpoint.get("train_loss", {}).items():
+                setattr(self.train_loss, name, value.to(self.device))
 
     def configure_optimizers(self) -> Any:
         """Optimiser and per-step schedule."""
@@ -203,14 +257,14 @@ class ImageClassifier(L.LightningModule):
         # The Trainer has these attributes, but not in its type.
         return self.trainer
 
-    def _evaluation_step(self, batch: Batch, metrics: "_EvaluationMetrics") -> dict[str, Tensor]:
+    def _evaluation_step(self, batch: Batch, metrics: EvaluationMetrics) -> dict[str, Tensor]:
         images, targets, _ = batch
         logits = self(images)
         metrics.update(logits, targets)
         return {"logits": logits}
 
     def _log_evaluation(
-        self, stage: str, metrics: "_EvaluationMetrics", limit: int | float | None
+        self, stage: str, metrics: EvaluationMetrics, limit: int | float | None
     ) -> None:
         counted = metrics.compute()
         samples = int(counted.pop("samples"))
@@ -228,6 +282,13 @@ class ImageClassifier(L.LightningModule):
         self.log_dict({f"{stage}/{name}": value for name, value in counted.items()}, prog_bar=True)
 
 
+def _put_channels_last(network: nn.Module) -> None:
+    # Not `Module.to(memory_format=...)`, which refuses 5-dimensional parameters.
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+
+
 def network_of(module: nn.Module) -> nn.Module:
     """The network that a LightningModule trains: a classifier's `network`, else the module."""
     return module.network if isinstance(module, ImageClassifier) else module
@@ -235,30 +296,3 @@ def network_of(module: nn.Module) -> nn.Module:
 
 def _settings(kind: type[Settings], given: Settings | dict[str, Any]) -> Settings:
     return kind(**given) if isinstance(given, dict) else given
-
-
-class _EvaluationMetrics(nn.Module):
-    """Loss, top-1, top-5 and the number of samples, exact over any number of devices."""
-
-    def __init__(self, accuracy: MetricCollection) -> None:
-        super().__init__()
-        self.accuracy = accuracy.clone()
-        self.loss = MeanMetric()
-        self.samples = SumMetric()
-
-    def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Count `logits (N, num_classes)` against `targets (N,)`."""
-        self.accuracy.update(logits, targets)
-        self.loss.update(F.cross_entropy(logits.float(), targets), len(targets))
-        self.samples.update(len(targets))
-
-    def compute(self) -> dict[str, Tensor]:
-        """Values over all samples of all devices."""
-        values: dict[str, Tensor] = dict(self.accuracy.compute())
-        return {**values, "loss": self.loss.compute(), "samples": self.samples.compute()}
-
-    def reset(self) -> None:
-        """Forget what was counted."""
-        self.accuracy.reset()
-        self.loss.reset()
-        self.samples.reset()

@@ -12,8 +12,9 @@ from experiments.record import RunRecord, find_runs
 from experiments.tables.spec import RowSpec
 
 # Options that may differ from the row's config: where a run lies, reads and computes, and what is
-# shown of it. The device count is among them because it is the machine's, not the config's: `auto`
-# is another number elsewhere. It and the thread count are columns of the report's runs.csv.
+# shown of it (all that the files of configs/scale set, precision aside). The device count is among
+# them because it is the machine's, not the config's: `auto` is another number elsewhere. It and the
+# thread count are columns of the report's runs.csv.
 IMMATERIAL = (
     "seed_everything",
     "data.init_args.root",
@@ -26,6 +27,11 @@ IMMATERIAL = (
     "trainer.enable_model_summary",
     "trainer.log_every_n_steps",
     "trainer.logger",
+    "trainer.benchmark",
+    "model.init_args.channels_last",
+    "model.init_args.compile",
+    "published_batch",
+    "keep_published_batch",  # `reasons_against` looks at the batch that came of it
     "threads",
     "wandb",
     "runs",
@@ -130,6 +136,11 @@ def reasons_against(
     for earlier in record.facts.get("earlier_configs", []):
         before = changes(earlier.get("declared", {}), earlier.get("overrides", []), declared)
         reasons += [f"before it was resumed, {change}" for change in before]
+    batch = record.facts.get("batch") or {}
+    if batch.get("published") and batch["global"] != batch["published"]:
+        reasons.append(
+            f"a step had {batch['global']} images, as published it has {batch['published']}"
+        )
     if _continues_another_run(record):
         reasons.append("started from another run's checkpoint")
     if not reasons and metric is not None and metric_of(record, metric) is None:

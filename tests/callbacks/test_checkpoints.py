@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -5,6 +6,7 @@ from typing import Any
 import pytest
 
 from callbacks.checkpoints import ExceptionCheckpoint
+from callbacks.stop import StopRequested
 from lit_models.finite_loss import NonFiniteLossError
 
 
@@ -13,11 +15,19 @@ class FakeTrainer(SimpleNamespace):
 
     def __init__(self, **changes: Any) -> None:
         processed = changes.pop("processed", 4)
-        progress = SimpleNamespace(current=SimpleNamespace(processed=processed))
+        self.progress = SimpleNamespace(
+            current=SimpleNamespace(processed=processed, completed=processed, ready=processed),
+            total=SimpleNamespace(completed=processed, ready=processed),
+            is_last_batch=changes.pop("is_last_batch", False),
+        )
+        loop = SimpleNamespace(
+            batch_progress=self.progress, _should_accumulate=lambda: True, _batches_that_stepped=0
+        )
         state = {
-            "fit_loop": SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress)),
+            "fit_loop": SimpleNamespace(epoch_loop=loop),
             "state": SimpleNamespace(fn="fit"),
             "sanity_checking": False,
+            "validating": False,
             "global_step": 4,
             "accumulate_grad_batches": 1,
             "world_size": 1,
@@ -25,20 +35,20 @@ class FakeTrainer(SimpleNamespace):
         }
         super().__init__(**{**state, **changes})
 
-    def save_checkpoint(self, path: Path) -> None:
+    def save_checkpoint(self, path: Path, weights_only: bool) -> None:
         self.saved.append(path)
 
 
-def saved_on(trainer: FakeTrainer, exception: BaseException, in_step: bool = False) -> bool:
+def saved_on(trainer: FakeTrainer, exception: BaseException, in_batch: bool = False) -> bool:
     callback = ExceptionCheckpoint("folder")
-    if in_step:
-        callback.on_before_optimizer_step(trainer, None, None)  # type: ignore[arg-type]
+    if in_batch:
+        callback.on_train_batch_start(trainer, None, None, 4)  # type: ignore[arg-type]
     callback.on_exception(trainer, None, exception)  # type: ignore[arg-type]
     return trainer.saved == [Path("folder/last.ckpt")]
 
 
-def test_between_steps_the_state_is_saved() -> None:
-    assert saved_on(FakeTrainer(), KeyboardInterrupt())
+def test_between_batches_the_state_is_saved() -> None:
+    assert saved_on(FakeTrainer(), StopRequested(signal.SIGTERM))
     assert saved_on(FakeTrainer(), MemoryError())
 
 
@@ -53,21 +63,32 @@ def test_between_steps_the_state_is_saved() -> None:
     ],
 )
 def test_a_state_that_nothing_could_resume_from_is_not_saved(changes: dict[str, Any]) -> None:
-    assert not saved_on(FakeTrainer(**changes), KeyboardInterrupt())
+    assert not saved_on(FakeTrainer(**changes), MemoryError())
 
 
-def test_a_step_half_done_is_not_saved() -> None:
-    assert not saved_on(FakeTrainer(), KeyboardInterrupt(), in_step=True)
+def test_the_last_step_of_an_epoch_may_have_fewer_batches() -> None:
+    assert saved_on(FakeTrainer(accumulate_grad_batches=3, is_last_batch=True), MemoryError())
 
 
-def test_weights_after_a_non_finite_loss_are_not_saved() -> None:
-    assert not saved_on(FakeTrainer(), NonFiniteLossError("loss is nan", 3, []))
+def test_devices_that_stop_together_save_together() -> None:
+    assert saved_on(FakeTrainer(world_size=2), StopRequested(signal.SIGTERM))
+
+
+def test_a_batch_half_done_is_not_saved() -> None:
+    assert not saved_on(FakeTrainer(), MemoryError(), in_batch=True)
+
+
+@pytest.mark.parametrize(
+    "exception", [NonFiniteLossError("loss is nan", 3, []), KeyboardInterrupt()]
+)
+def test_weights_that_may_be_spoiled_are_not_saved(exception: BaseException) -> None:
+    assert not saved_on(FakeTrainer(), exception)
 
 
 def test_a_checkpoint_that_cannot_be_written_does_not_hide_the_exception() -> None:
     class FullDisk(FakeTrainer):
-        def save_checkpoint(self, path: Path) -> None:
+        def save_checkpoint(self, path: Path, weights_only: bool) -> None:
             raise OSError(28, "No space left on device")
 
     with pytest.warns(UserWarning, match="the one before it stays"):
-        assert not saved_on(FullDisk(), KeyboardInterrupt())
+        assert not saved_on(FullDisk(), MemoryError())

@@ -133,3 +133,15 @@ def test_an_argument_out_of_its_range_is_named(options: dict[str, Any]) -> None:
 
 def test_it_can_be_copied(tmp_path: Path) -> None:
     assert copy.deepcopy(EMACallback(decay=0.5)).decay == 0.5
+
+
+def test_an_evaluation_that_fails_leaves_the_trained_weights_in(tmp_path: Path) -> None:
+    class Fail(L.Callback):
+        def on_validation_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
+            if not trainer.sanity_checking:
+                raise RuntimeError("struck")
+
+    ema, watch, model = EMACallback(decay=0.8), Watch(), module()
+    with pytest.raises(RuntimeError, match="struck"):
+        trainer(tmp_path, ema, watch, Fail()).fit(model, datamodule=data())
+    assert torch.equal(model.network.conv1.weight, watch.trained[-1])

@@ -47,3 +47,12 @@ def test_a_checkpoint_in_a_run_folder_brings_its_config(tmp_path: Path) -> None:
 def test_a_missing_config_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no config file"):
         read_arguments(["fit", "--config", str(tmp_path / "none.yaml")])
+
+
+def test_a_file_that_says_where_to_compute_does_not_name_the_row(tmp_path: Path) -> None:
+    row, scale = tmp_path / "configs/family/row.yaml", tmp_path / "configs/scale/big.yaml"
+    for path in (row, scale):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert read_arguments(["fit", "--config", str(row), "--config", str(scale)]).row_file == row
+    assert read_arguments(["fit", "--config", str(scale)]).row_file is None

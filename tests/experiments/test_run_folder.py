@@ -80,3 +80,22 @@ def test_fitting_from_a_finished_runs_checkpoint_is_a_new_run(tmp_path: Path) ->
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no checkpoint .*none.ckpt"):
         choose_run_folder("fit", tmp_path, "row", 1, str(tmp_path / "none.ckpt"))
+
+
+def test_a_slurm_job_that_was_requeued_continues_its_own_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, "2026-1", "interrupted")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_JOB_NAME", "row")
+    first = choose_run_folder("fit", tmp_path, "row", 1, None)
+    assert first.path == tmp_path / "row/slurm-77-0"
+    folder = run(tmp_path, "slurm-77-0", "interrupted", checkpoint="")
+    assert choose_run_folder("fit", tmp_path, "row", 1, None) == (folder, None)
+    (folder / "checkpoints/last.ckpt").touch()
+    again = choose_run_folder("fit", tmp_path, "row", 1, None)
+    assert again == (folder, str(folder / "checkpoints/last.ckpt"))
+    monkeypatch.setenv("SLURM_STEP_ID", "1")
+    assert choose_run_folder("fit", tmp_path, "row", 1, None).path == tmp_path / "row/slurm-77-1"

@@ -1,73 +1,27 @@
 """Real runs of the command line, on the handwritten digits."""
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
+from real_runs import assert_same_end, common, fit, last, newest
 
 from experiments.__main__ import main
-from experiments.record import RunRecord, find_runs
 
 CONFIG = """\
 base: {repository}/configs/smoke.yaml
 trainer:
   max_epochs: {epochs}
   limit_train_batches: 8
-  callbacks+: [{{class_path: saboteur.Saboteur}}]
-"""
-
-# Strikes once, in the middle of an epoch: the config of the run that resumes is the same.
-SABOTEUR = """\
-import os, signal
-import lightning as L
-
-class Saboteur(L.Callback):
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        wanted = os.environ.get("STRIKE", "")
-        if wanted == f"{trainer.current_epoch}:{batch_idx}":
-            os.kill(os.getpid(), getattr(signal, os.environ["STRIKE_WITH"]))
 """
 
 
 @pytest.fixture
-def row(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "saboteur.py").write_text(SABOTEUR)
-    monkeypatch.syspath_prepend(tmp_path)
+def row(tmp_path: Path, repository: Path) -> Path:
     path = tmp_path / "row.yaml"
     path.write_text(CONFIG.format(repository=repository, epochs=3))
     return path
-
-
-def fit(row: Path, *flags: str) -> int:
-    return main(["fit", "--config", str(row), *common(row), *flags])
-
-
-def common(row: Path) -> list[str]:
-    return ["--runs", str(row.parent / "runs"), "--wandb", "disabled"]
-
-
-def newest(row: Path) -> RunRecord:
-    return next(find_runs(row.parent / "runs", "row"))
-
-
-def last(record: RunRecord) -> dict[str, Any]:
-    assert record.last_checkpoint is not None
-    return dict(torch.load(record.last_checkpoint, weights_only=True))
-
-
-def assert_same_end(one: RunRecord, other: RunRecord) -> None:
-    """Weights and optimiser agree bit for bit."""
-    a, b = last(one), last(other)
-    assert a["global_step"] == b["global_step"]
-    assert a["epoch"] == b["epoch"]
-    torch.testing.assert_close(a["state_dict"], b["state_dict"], rtol=0, atol=0)
-    torch.testing.assert_close(a["optimizer_states"], b["optimizer_states"], rtol=0, atol=0)
 
 
 def test_a_fit_leaves_everything_that_was_promised(
@@ -113,87 +67,10 @@ def test_another_seed_gives_another_run(row: Path) -> None:
     assert not torch.equal(*weights)
 
 
-def run_apart(row: Path, strike: str, with_signal: str, *flags: str) -> int:
-    """Fit in a process of its own, which is struck at `epoch:batch`."""
-    environment = {
-        **os.environ,
-        "STRIKE": strike,
-        "STRIKE_WITH": with_signal,
-        "PYTHONPATH": str(row.parent),
-    }
-    command = [sys.executable, "-m", "experiments", "fit", "--config", str(row)]
-    done = subprocess.run(
-        [*command, *common(row), *flags],
-        env=environment,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        # What a shell starts in its background ignores SIGINT, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    return done.returncode
-
-
-@pytest.mark.parametrize(
-    ("with_signal", "state", "resumes_at"),
-    [("SIGKILL", "killed", 8), ("SIGTERM", "interrupted", 13), ("SIGINT", "interrupted", 12)],
-)
-def test_a_run_struck_in_the_middle_of_an_epoch_resumes_to_the_same_weights(
-    row: Path, with_signal: str, state: str, resumes_at: int
-) -> None:
-    # One thread, as in the test process: sums over more threads may differ in the last bit.
-    assert run_apart(row, "1:4", with_signal) != 0
-    struck = newest(row)
-    assert struck.state == state
-    assert last(struck)["global_step"] == resumes_at
-    assert fit(row, "--ckpt_path", "last") == 0
-    resumed = newest(row)
-    assert resumed.folder == struck.folder
-    assert resumed.state == "finished"
-    assert resumed.facts["epochs"] == 3
-    assert fit(row) == 0
-    whole = newest(row)
-    assert whole.folder != resumed.folder
-    assert_same_end(resumed, whole)
-
-
-def test_a_run_interrupted_again_and_again_ends_the_same(row: Path) -> None:
-    assert run_apart(row, "0:3", "SIGTERM") == 130
-    assert run_apart(row, "1:0", "SIGTERM", "--ckpt_path", "last") == 130
-    assert run_apart(row, "2:6", "SIGKILL", "--ckpt_path", "last") == -signal.SIGKILL
-    assert fit(row, "--ckpt_path", "last") == 0
-    resumed = newest(row)
-    assert resumed.facts["resumed"] == 3
-    assert fit(row) == 0
-    assert_same_end(resumed, newest(row))
-
-
 def test_a_finished_run_is_not_resumed(row: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(row, "--trainer.max_epochs", "1")
     assert fit(row, "--ckpt_path", "last") == 2
     assert "has finished" in capsys.readouterr().err
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
-    row: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (row.parent / "spoiler.py").write_text(
-        "import lightning as L\n"
-        "class Spoiler(L.Callback):\n"
-        "    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):\n"
-        "        if (trainer.current_epoch, batch_idx) == (1, 2):\n"
-        "            batch[0].fill_(float('nan'))\n"
-    )
-    row.write_text(row.read_text().replace("saboteur.Saboteur", "spoiler.Spoiler"))
-    assert fit(row) == 1
-    record = newest(row)
-    assert record.state == "failed"
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: loss is nan at step 10 (epoch 1, batch 2, samples ")
-    assert len(record.facts["samples"]) == 32
-    checkpoint = last(record)
-    assert checkpoint["global_step"] == 8
-    assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
 
 
 def test_a_checkpoint_is_tested_with_its_own_config(row: Path) -> None:

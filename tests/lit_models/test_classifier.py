@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
@@ -6,7 +7,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lit_models import DOConvClassifier, ImageClassifier
+from lit_models import DOConvClassifier, ImageClassifier, KWClassifier
+from lit_models.finite_loss import NonFiniteLossError
 from lit_models.optimization import OptimizerSettings
 
 
@@ -117,3 +119,83 @@ def test_too_few_classes_for_top_5_are_fine(tmp_path: Path) -> None:
     batch = (torch.randn(4, 1, 28, 28), torch.tensor([0, 1, 2, 0]), torch.arange(4))
     model.test_metrics.update(model(batch[0]), batch[1])
     assert model.test_metrics.compute()["acc5"] == 1.0
+
+
+@pytest.mark.parametrize("cls", [ImageClassifier, DOConvClassifier, KWClassifier])
+def test_channels_last_computes_the_same_and_changes_no_checkpoint(
+    tmp_path: Path, cls: type[ImageClassifier]
+) -> None:
+    states = []
+    for channels_last in (False, True):
+        torch.manual_seed(0)
+        model = cls(
+            "mnist_demo_tensorflow", num_classes=10, in_chans=1, channels_last=channels_last
+        )
+        trainer(tmp_path, limit_train_batches=2).fit(model, loader())
+        states.append(model.state_dict())
+    torch.testing.assert_close(states[0], states[1])
+    plain = cls("mnist_demo_tensorflow", num_classes=10, in_chans=1)
+    plain.load_state_dict(states[1])
+    images = torch.randn(3, 1, 28, 28)
+    torch.testing.assert_close(plain.eval()(images), model.eval()(images))
+
+
+def test_channels_last_reaches_the_convolutions() -> None:
+    model = ImageClassifier("resnet18_cifar", num_classes=10, channels_last=True)
+    seen = []
+    conv = next(m for m in model.network.modules() if isinstance(m, nn.Conv2d))
+    conv.register_forward_pre_hook(lambda _, inputs: seen.append((inputs[0], conv.weight)))
+    model(torch.randn(2, 3, 32, 32))
+    for tensor in seen[0]:
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+        assert not tensor.is_contiguous()
+
+
+@pytest.mark.parametrize("cls", [ImageClassifier, DOConvClassifier, KWClassifier])
+def test_compiling_computes_the_same_and_changes_no_checkpoint(
+    tmp_path: Path, cls: type[ImageClassifier], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = []
+
+    def count(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    compiling = torch.compile
+    # What generates code takes most of the time and is torch's own affair.
+    monkeypatch.setattr(torch, "compile", lambda model: compiling(model, backend=count))
+    states = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = cls("mnist_demo_tensorflow", num_classes=10, in_chans=1, compile=compiled)
+        trainer(tmp_path, limit_train_batches=2).fit(model, loader())
+        assert bool(graphs) == compiled
+        states.append(model.state_dict())
+    torch.testing.assert_close(states[0], states[1])
+    deployed, images = model.deployed(), torch.randn(3, 1, 28, 28)
+    count_before = len(graphs)
+    torch.testing.assert_close(deployed(images), model.eval()(images), rtol=1e-4, atol=1e-5)
+    del graphs[:count_before]
+    deployed(images)
+    assert len(graphs) <= 1  # the model's own in eval mode, none of the copy
+
+
+def test_the_loss_of_an_epoch_goes_on_where_a_checkpoint_was_written(tmp_path: Path) -> None:
+    model = classifier()
+    fitter = trainer(tmp_path, limit_train_batches=2)
+    fitter.fit(model, loader())
+    model.train_loss.update(3.0, 2)
+    checkpoint: dict[str, Any] = {}
+    model.on_save_checkpoint(checkpoint)
+    model.train_loss.update(100.0, 50)
+    resumed = classifier()
+    resumed.on_load_checkpoint(checkpoint)
+    resumed.train_loss.update(6.0, 1)
+    assert resumed.train_loss.compute() == 4.0
+
+
+def test_weights_that_another_devices_loss_has_spoiled_are_not_saved() -> None:
+    model = classifier()
+    model.train_loss.update(float("nan"), 1)
+    with pytest.raises(NonFiniteLossError, match="another device"):
+        model.on_save_checkpoint({})

@@ -48,6 +48,11 @@ def test_a_run_of_another_row_does_not_appear(record_run: RecordRun) -> None:
         "trainer.num_nodes=2",
         "trainer.enable_progress_bar=false",
         "trainer.logger=false",
+        "trainer.benchmark=true",
+        "model.channels_last=true",
+        "model.compile=true",
+        "published_batch=32",
+        "keep_published_batch=true",
         "threads=2",
         "wandb=offline",
         "runs=elsewhere",
@@ -83,6 +88,15 @@ def test_an_override_that_matters_is_the_reason_in_words(
 ) -> None:
     record_run("operator", 7, overrides=(override,))
     assert reasons() == [reason]
+
+
+def test_a_run_in_other_steps_than_the_published_ones_does_not_count(record_run: RecordRun) -> None:
+    record_run("operator", 7, batch={"global": 32, "published": 32})
+    record_run("operator", 8, batch={"global": 64, "published": None})
+    record_run("operator", 9, batch={"global": 64, "published": 32})
+    found = gather()
+    assert list(found.counted) == [7, 8]
+    assert found.left_out[0].reasons == ("a step had 64 images, as published it has 32",)
 
 
 def test_a_run_resumed_from_its_own_checkpoint_counts(record_run: RecordRun) -> None:
