@@ -194,8 +194,17 @@ def worker_options(
         "pin_memory": pin_memory and torch.cuda.is_available(),
     }
     if count:
-        options |= {"prefetch_factor": prefetch_factor, "persistent_workers": persistent}
+        options |= {
+            "prefetch_factor": prefetch_factor,
+            "persistent_workers": persistent,
+            "worker_init_fn": _leave_process_group,
+        }
     return options
+
+
+def _leave_process_group(_: int) -> None:
+    """A signal to all processes of a run is for those that train; they end their workers."""
+    os.setpgid(0, 0)
 
 
 class _Keys:

@@ -23,7 +23,7 @@ from lit_models.optimization import (
     build_scheduler,
 )
 from lit_models.registry import create_network
-from lit_models.state_dicts import first_difference
+from lit_models.state_dicts import first_differences
 
 Batch = tuple[Tensor, Tensor, Tensor]
 Settings = TypeVar("Settings")
@@ -188,12 +188,12 @@ class ImageClassifier(L.LightningModule):
         """Load weights.
 
         Raises:
-            ValueError: They are another network's; the message names the first difference.
+            ValueError: They are another network's; the message names the first differences.
         """
         try:
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
-            difference = first_difference(self.state_dict(), state_dict)
+            difference = first_differences(self.state_dict(), state_dict)
             reason = difference or " ".join(str(error).split())
             raise ValueError(f"these are the weights of another network: {reason}") from error
 
@@ -204,7 +204,7 @@ class ImageClassifier(L.LightningModule):
             checkpoint: What a run saved (weights under `state_dict`), or the network's state dict.
 
         Raises:
-            ValueError: They are another network's; the message names the first difference.
+            ValueError: They are another network's; the message names the first differences.
         """
         state = checkpoint.get("state_dict", checkpoint)
         if any(key.startswith("network.") for key in state):

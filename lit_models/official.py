@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lit_models.state_dicts import first_difference
+from lit_models.state_dicts import first_differences
 
 State = dict[str, Tensor]
 
@@ -61,7 +61,9 @@ def load_official(
     state = _unwrap(checkpoint, averaged)
     translation = _translation(network)
     if translation:
-        difference = first_difference(translation.to_official(network, network.state_dict()), state)
+        difference = first_differences(
+            translation.to_official(network, network.state_dict()), state
+        )
         if difference:
             raise ValueError(f"these are not the weights of this network: {difference}")
         state = translation.to_ours(network, state)

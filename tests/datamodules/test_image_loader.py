@@ -258,7 +258,9 @@ def test_the_cores_are_shared_out_to_the_devices(monkeypatch: pytest.MonkeyPatch
 
 def test_without_workers_there_is_nothing_to_keep_ready() -> None:
     assert worker_options(0, 2, True, True).keys() == {"num_workers", "pin_memory"}
-    assert worker_options(3, 4, False, True) == {
+    options = worker_options(3, 4, False, True)
+    assert callable(options.pop("worker_init_fn"))
+    assert options == {
         "num_workers": 3,
         "pin_memory": False,
         "prefetch_factor": 4,
