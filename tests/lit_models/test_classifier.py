@@ -110,7 +110,7 @@ def test_do_conv_is_deployed_as_the_plain_network() -> None:
 
 def test_weights_of_another_network_are_named() -> None:
     other = ImageClassifier("mnist_demo_gluoncv", num_classes=10, in_chans=1)
-    with pytest.raises(ValueError, match="they lack .*; their 'network.conv1.weight' has"):
+    with pytest.raises(ValueError, match=r"they lack .*; their 'network.conv1.weight' has"):
         classifier().load_state_dict(other.state_dict())
 
 
