@@ -102,15 +102,16 @@ def stratified_rows(targets: Tensor, count: int, seed: int) -> tuple[Tensor, Ten
     """
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(targets), generator=generator)
-    # Class by class, each in random order; a row's place in its class, from 0 to 1, says how early
-    # it is chosen.
+    # Class by class, each in random order.
     by_class = shuffled[targets[shuffled].argsort(stable=True)]
     sizes = targets.bincount()
+    # Every class gives its share rounded down, and those with the largest remainders one row more.
+    shares, remainders = count * sizes // len(targets), count * sizes % len(targets)
+    more = remainders.argsort(descending=True, stable=True)[: count - int(shares.sum())]
+    shares[more] += 1
     starts = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
     within = torch.arange(len(targets)) - starts
-    place = torch.empty(len(targets), dtype=torch.float64)
-    place[by_class] = (within + 0.5).double() / sizes.repeat_interleave(sizes)
-    chosen = shuffled[place[shuffled].argsort(stable=True)[:count]]
+    chosen = by_class[within < shares.repeat_interleave(sizes)]
     is_chosen = torch.zeros(len(targets), dtype=torch.bool)
     is_chosen[chosen] = True
     return (~is_chosen).nonzero().flatten(), is_chosen.nonzero().flatten()
