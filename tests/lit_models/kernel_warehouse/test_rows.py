@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import timm
 import torch
+from fx_features import assert_fx_takes_features_out
 from timm.layers import DropPath, get_channel_dim
 from timm.models import group_parameters
 from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from lit_models.kernel_warehouse import KWLinear, kernel_layers, set_temperature, temperature
 from lit_models.official import official_state
@@ -126,13 +126,7 @@ def test_intermediate_features_end_in_the_features() -> None:
 
 def test_torch_fx_takes_features_out_with_all_their_parameters() -> None:
     network = timm.create_model("kw1d2x_resnet18").eval()
-    leaves = {"leaf_modules": list(timm.models.get_notrace_modules())}
-    _, nodes = get_graph_node_names(network, tracer_kwargs=leaves)
-    graph = create_feature_extractor(network, [nodes[-1]], tracer_kwargs=leaves)
-    x = images(network)
-    torch.testing.assert_close(graph(x)[nodes[-1]], network(x))
-    ours = sum(parameter.numel() for parameter in network.parameters())
-    assert sum(parameter.numel() for parameter in graph.parameters()) == ours
+    assert_fx_takes_features_out(network, images(network))
 
 
 @pytest.mark.parametrize("row", KINDS)

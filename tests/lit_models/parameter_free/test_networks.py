@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import timm
 import torch
+from fx_features import assert_fx_takes_features_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.layers import DropPath, get_channel_dim
 from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from lit_models.complexity import multiply_adds
 from lit_models.official import official_state
@@ -124,13 +124,7 @@ def test_features_have_the_announced_channels_and_reductions(row: str) -> None:
 @pytest.mark.parametrize("row", KINDS)
 def test_torch_fx_takes_features_out_with_all_their_parameters(row: str) -> None:
     network = little(row).eval()
-    leaves = {"leaf_modules": list(timm.models.get_notrace_modules())}
-    _, nodes = get_graph_node_names(network, tracer_kwargs=leaves)
-    graph = create_feature_extractor(network, [nodes[-1]], tracer_kwargs=leaves)
-    x = images(network)
-    torch.testing.assert_close(graph(x)[nodes[-1]], network(x))
-    ours = sum(parameter.numel() for parameter in network.parameters())
-    assert sum(parameter.numel() for parameter in graph.parameters()) == ours
+    assert_fx_takes_features_out(network, images(network))
 
 
 @pytest.mark.parametrize("row", KINDS)

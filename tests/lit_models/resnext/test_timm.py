@@ -3,11 +3,10 @@
 from typing import Any
 
 import pytest
-import timm
 import torch
+from fx_features import assert_fx_takes_features_out
 from timm.models import group_parameters
 from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from lit_models.registry import create_network
 
@@ -107,10 +106,4 @@ def test_training_options_change_no_result_but_by_chance(name: str) -> None:
 @pytest.mark.parametrize("name", [*KINDS, *TORCHVISION])
 def test_torch_fx_takes_features_out_with_all_their_parameters(name: str) -> None:
     network = create(name).eval()
-    leaves = {"leaf_modules": list(timm.models.get_notrace_modules())}
-    _, nodes = get_graph_node_names(network, tracer_kwargs=leaves)
-    graph = create_feature_extractor(network, [nodes[-1]], tracer_kwargs=leaves)
-    x = images(network)
-    torch.testing.assert_close(graph(x)[nodes[-1]], network(x))
-    ours = sum(parameter.numel() for parameter in network.parameters())
-    assert sum(parameter.numel() for parameter in graph.parameters()) == ours
+    assert_fx_takes_features_out(network, images(network))
