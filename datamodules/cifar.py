@@ -31,6 +31,17 @@ class CIFARDataModule(OfficialDataModule):
         """MD5 sum of every file with images."""
         return dict([*self.official.train_list, *self.official.test_list])
 
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes, None where the official file that has them is missing."""
+        meta = self.official.meta
+        path = self._find(meta["filename"])
+        content = path.read_bytes() if path else b""
+        if md5(content) != meta["md5"]:
+            return None
+        names: list[str] = _unpickle(meta["filename"], content)[meta["key"]]
+        return names
+
     def fetch(self, missing: list[str]) -> Iterator[tuple[str, bytes]]:
         """Fetch the official archive; yields its files, those with the classes' names as well."""
         return self.unpack(fetch_verified([self.official.url], self.official.tgz_md5))

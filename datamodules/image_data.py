@@ -39,6 +39,9 @@ class ImageFilesDataModule(LightningDataModule):
         eval_batch_size: Images in a batch of validation, test and prediction; None for batch_size.
         holdout: Number of training images that are never trained on, but validated on: the same
             ones in every run, of all classes alike.
+        fewer_classes_in_val: Let val lack classes of train, which then numbers them: ImageNet-5K is
+            tested on the 1000 classes of ImageNet. Accuracies among these alone are then reported
+            too, as `acc1_restricted` and `acc5_restricted`.
         validate_on_test: Validate on the images of val, which `test` reports. The published recipes
             do; the best of all epochs is then no honest result.
         drop_last: Leave out the last training batch of an epoch if it is not full.
@@ -78,6 +81,7 @@ class ImageFilesDataModule(LightningDataModule):
         batch_size: int = 128,
         eval_batch_size: int | None = None,
         holdout: int = 0,
+        fewer_classes_in_val: bool = False,
         validate_on_test: bool = False,
         drop_last: bool = False,
         repeats: int = 1,
@@ -103,6 +107,7 @@ class ImageFilesDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
         self.holdout = holdout
+        self.fewer_classes_in_val = fewer_classes_in_val
         self.validate_on_test = validate_on_test
         self.drop_last = drop_last
         self.repeats = repeats
@@ -130,12 +135,22 @@ class ImageFilesDataModule(LightningDataModule):
     @cached_property
     def train_images(self) -> ImageFiles:
         """All images of train, the holdout among them."""
-        return open_split(self.root, "train", self.num_classes)
+        return self._open("train")
 
     @cached_property
     def test_images(self) -> ImageFiles:
         """All images of val."""
-        return open_split(self.root, "val", self.num_classes)
+        return self._open("val")
+
+    @property
+    def test_classes(self) -> Tensor | None:
+        """Numbers of the classes that val has, int64; None for all of them."""
+        return torch.unique(self.test_images.targets) if self.fewer_classes_in_val else None
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, which are those of their folders."""
+        return self.test_images.classes
 
     @property
     def num_train(self) -> int:
@@ -245,6 +260,10 @@ class ImageFilesDataModule(LightningDataModule):
         plan = BatchPlan(rows, self.eval_batch_size, **share_of_device(self.trainer))
         batches = ImageBatches(images, self.decode, self.eval_transform.build(self.decode))
         return self._loader(batches, plan, on_broken=refuse_to_evaluate)
+
+    def _open(self, split: str) -> ImageFiles:
+        fewer = self.fewer_classes_in_val
+        return open_split(self.root, split, self.num_classes, fewer_in_val=fewer)
 
     @cached_property
     def _rows(self) -> tuple[Tensor, Tensor]:

@@ -64,6 +64,12 @@ class ImageFiles(ABC):
             OSError: It cannot be opened.
         """
 
+    def number_classes(self, classes: list[str]) -> None:
+        """Number the classes by their places in `classes`, which holds them all and maybe more."""
+        places = {name: place for place, name in enumerate(classes)}
+        self.targets = torch.tensor([places[name] for name in self.classes])[self.targets]
+        self.classes = classes
+
     @property
     def counts(self) -> dict[str, int]:
         """Number of images of every class."""

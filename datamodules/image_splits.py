@@ -37,16 +37,26 @@ def read_split(folder: Path) -> ImageFiles:
     return ImageShards(folder) if has_shards(folder) else ImageFolder(folder)
 
 
-def open_split(root: Path, split: str, num_classes: int) -> ImageFiles:
+def open_split(
+    root: Path, split: str, num_classes: int, *, fewer_in_val: bool = False
+) -> ImageFiles:
     """List the images of one split, "train" or "val".
+
+    Args:
+        root: Folder of both splits.
+        split: Which.
+        num_classes: How many classes are expected.
+        fewer_in_val: Whether val may lack classes of train; train then numbers its classes.
 
     Raises:
         FileNotFoundError: There are no images, or not in class folders.
         ValueError: The classes are not `num_classes`, or not those of the other split.
     """
     images = read_split(root / split)
-    for fault in (*layout_faults(images), *class_faults(root)):
+    for fault in (*layout_faults(images), *class_faults(root, fewer_in_val=fewer_in_val)):
         raise fault
+    if fewer_in_val and split == "val":
+        images.number_classes(class_names(root / "train"))
     if len(images.classes) != num_classes:
         raise ValueError(
             f"num_classes={num_classes}, but {images.folder} has {len(images.classes)} class "
@@ -77,9 +87,17 @@ def layout_faults(images: ImageFiles) -> Iterator[Exception]:
         )
 
 
-def class_faults(root: Path) -> Iterator[Exception]:
-    """What is wrong with the classes of train and val: they are not the same."""
+def class_faults(root: Path, *, fewer_in_val: bool = False) -> Iterator[Exception]:
+    """What is wrong with the classes of train and val: they are not the same, if they must be."""
+    if fewer_in_val and not class_names(root / "train"):
+        yield FileNotFoundError(
+            f"no class folders in {root / 'train'}; they number the classes of val, which may be "
+            "fewer: put train there (its class folders suffice for a test), or leave out "
+            "fewer_classes_in_val"
+        )
     for one, other in (SPLITS, SPLITS[::-1]):
+        if fewer_in_val and one == "val":
+            continue
         ours, theirs = class_names(root / one), class_names(root / other)
         missing = [name for name in theirs if name not in set(ours)]
         if ours and missing:

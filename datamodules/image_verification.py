@@ -21,7 +21,12 @@ OFFICIAL_COUNTS = {"train": 1_281_167, "val": 50_000}
 
 
 def verify_images(
-    root: Path, *, quick: bool = False, workers: int = 0, track: Track = silently
+    root: Path,
+    *,
+    quick: bool = False,
+    workers: int = 0,
+    track: Track = silently,
+    fewer_in_val: bool = False,
 ) -> Verification:
     """Check images in `train/<class>/` and `val/<class>/`, or in shards.
 
@@ -30,6 +35,7 @@ def verify_images(
         quick: Read the images' headers only.
         workers: Number of worker processes that decode images; 0 for none.
         track: Shows how far it is.
+        fewer_in_val: Whether val may lack classes of train.
     """
     root = root_of_splits(root)
     found = Verification(ImageNetDataModule.name, str(root))
@@ -44,7 +50,7 @@ def verify_images(
         if splits[split].classes:
             found.counts[split] = splits[split].counts
     if len(splits) == len(SPLITS):
-        found.problems += map(str, class_faults(root))
+        found.problems += map(str, class_faults(root, fewer_in_val=fewer_in_val))
         if not found.problems:
             found.fingerprint = fingerprint(found.name, splits["train"], splits["val"])
     if found.counts:

@@ -86,7 +86,7 @@ class ImageClassifier(L.LightningModule):
         )
         self.channels_last = channels_last
         if channels_last:
-            _put_channels_last(self.network)
+            put_channels_last(self.network)
         if compile:
             # In place: names of weights stay, and copies of the network are not compiled.
             self.network.compile()
@@ -151,6 +151,11 @@ class ImageClassifier(L.LightningModule):
         """Log the epoch's mean loss."""
         self.log("train/loss", self.train_loss.compute())
         self.train_loss.reset()
+
+    def on_test_start(self) -> None:
+        """Ask the data module whether the test images have fewer classes than the network."""
+        classes = getattr(self._trainer_facts.datamodule, "test_classes", None)
+        self.test_metrics.restrict(None if classes is None else classes.to(self.device))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Count one batch; returns its `logits`."""
@@ -282,7 +287,8 @@ class ImageClassifier(L.LightningModule):
         self.log_dict({f"{stage}/{name}": value for name, value in counted.items()}, prog_bar=True)
 
 
-def _put_channels_last(network: nn.Module) -> None:
+def put_channels_last(network: nn.Module) -> None:
+    """Put the channels of 4-dimensional parameters last in memory, in place."""
     # Not `Module.to(memory_format=...)`, which refuses 5-dimensional parameters.
     for parameter in network.parameters():
         if parameter.dim() == 4:

@@ -34,21 +34,42 @@ class MeanLoss(Metric):
 
 
 class EvaluationMetrics(nn.Module):
-    """Loss, top-1, top-5 and the number of samples, exact over any number of devices."""
+    """Loss, top-1, top-5 and the number of samples, exact over any number of devices.
+
+    Args:
+        accuracy: Top-1 and top-5.
+    """
 
     def __init__(self, accuracy: MetricCollection) -> None:
         super().__init__()
         self.accuracy = accuracy.clone()
+        self.restricted = accuracy.clone(postfix="_restricted")
         self.loss = MeanLoss()
+        self.answers: Tensor | None = None
+
+    def restrict(self, classes: Tensor | None) -> None:
+        """Count top-1 and top-5 among some of the classes, too, as `acc1_restricted` and so on.
+
+        Args:
+            classes: Numbers of these classes, int64; None for no restricted metrics.
+        """
+        self.answers = classes
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Count `logits (N, num_classes)` against `targets (N,)`."""
         self.accuracy.update(logits, targets)
         self.loss.update(F.cross_entropy(logits.float(), targets), len(targets))
+        if self.answers is not None:
+            closed = torch.full_like(logits, -torch.inf)
+            self.restricted.update(
+                closed.index_copy(1, self.answers, logits[:, self.answers]), targets
+            )
 
     def compute(self) -> dict[str, Tensor]:
         """Values over all samples of all devices."""
         values: dict[str, Tensor] = dict(self.accuracy.compute())
+        if self.answers is not None:
+            values |= self.restricted.compute()
         with self.loss.sync_context():
             samples = self.loss.count.clone()
         return {**values, "loss": self.loss.compute(), "samples": samples}
@@ -56,4 +77,5 @@ class EvaluationMetrics(nn.Module):
     def reset(self) -> None:
         """Forget what was counted."""
         self.accuracy.reset()
+        self.restricted.reset()
         self.loss.reset()

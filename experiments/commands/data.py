@@ -54,7 +54,13 @@ def _verify(options: argparse.Namespace) -> int:
         workers = share_of_cores(1) if options.workers is None else options.workers
         with _progress() as track:
             root = data_root(options.root)
-            found = verify_images(root, quick=options.quick, workers=workers, track=track)
+            found = verify_images(
+                root,
+                quick=options.quick,
+                workers=workers,
+                track=track,
+                fewer_in_val=options.fewer_classes_in_val,
+            )
     else:
         found = verify_official(_official(options, download=False))
     if options.json:
@@ -108,7 +114,7 @@ def _prepare_imagenet(options: argparse.Namespace, files: Sequence[Path]) -> int
         for split in SPLITS:
             print(f"{root / split}: {len(class_names(root / split)):,} classes")
         if options.shards is not None:
-            _write_shards(root, options.shards, track)
+            _write_shards(root, options.shards, track, options.fewer_classes_in_val)
     print(f"check every image with: data verify {IMAGENET} --root {root}")
     return 0
 
@@ -144,14 +150,14 @@ def _note_unofficial(archive: Path, kind: "Kind", root: Path, track: "Track") ->
         print(f"note: {archive} is not the official file (MD5 sum)")
 
 
-def _write_shards(root: Path, count: int, track: "Track") -> None:
+def _write_shards(root: Path, count: int, track: "Track", fewer_in_val: bool) -> None:
     from datamodules.image_shards import write_shards
     from datamodules.image_splits import SPLITS, class_faults, layout_faults, read_split
 
     splits = [read_split(root / split) for split in SPLITS]
     for fault in (
         *(fault for images in splits for fault in layout_faults(images)),
-        *class_faults(root),
+        *class_faults(root, fewer_in_val=fewer_in_val),
     ):
         raise fault
     target = root / "shards"
@@ -205,6 +211,11 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument("name", metavar="NAME", choices=NAMES, help=", ".join(NAMES))
         action.add_argument(
             "--root", metavar="DIR", help="folder of the data sets (CONVSUITE_DATA, else data)"
+        )
+        action.add_argument(
+            "--fewer-classes-in-val",
+            action="store_true",
+            help=f"{IMAGENET}: val may lack classes of train (ImageNet-5K)",
         )
     verify.add_argument("--quick", action="store_true", help="read the headers of images only")
     verify.add_argument("--workers", type=_count, metavar="N", help="processes (one for each core)")

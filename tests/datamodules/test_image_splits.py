@@ -62,6 +62,27 @@ def test_splits_with_different_classes_are_refused(
         assert "\n" not in str(error.value)
 
 
+def test_train_numbers_the_classes_of_a_val_that_has_fewer(tmp_path: Path) -> None:
+    write(tmp_path, *(f"train/{name}/1.jpg" for name in "abcd"))
+    write(tmp_path, "val/b/1.jpg", "val/d/1.jpg", "val/d/2.jpg")
+    images = open_split(tmp_path, "val", 4, fewer_in_val=True)
+    assert images.targets.tolist() == [1, 3, 3]
+    assert [images.name(row) for row in range(3)] == ["b/1.jpg", "d/1.jpg", "d/2.jpg"]
+    assert images.counts == {"a": 0, "b": 1, "c": 0, "d": 2}
+
+
+def test_val_may_have_fewer_classes_but_no_others(tmp_path: Path) -> None:
+    write(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "val/b/1.jpg", "val/c/1.jpg")
+    with pytest.raises(ValueError, match=r"train lacks 1 of the class folders of .*val .c."):
+        open_split(tmp_path, "val", 2, fewer_in_val=True)
+
+
+def test_fewer_classes_cannot_be_numbered_without_train(tmp_path: Path) -> None:
+    write(tmp_path, "val/b/1.jpg")
+    with pytest.raises(FileNotFoundError, match=r"no class folders in .*train; they number the"):
+        open_split(tmp_path, "val", 2, fewer_in_val=True)
+
+
 def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "train/a/1.jpg", "val/a/1.jpg")
     with pytest.raises(ValueError, match=r"num_classes=7, but .*val has 1 class folders"):

@@ -185,6 +185,18 @@ def test_testing_needs_no_training_images(own_folders: Path) -> None:
     assert torch.cat(predicted).tolist() == list(range(7))
 
 
+def test_a_val_of_fewer_classes_says_which_they_are(own_folders: Path) -> None:
+    shutil.rmtree(own_folders / "val" / "b")
+    data = small(own_folders, fewer_classes_in_val=True)
+    data.setup()
+    assert data.num_classes == 3
+    assert data.test_classes is not None
+    assert data.test_classes.tolist() == [0, 2]
+    assert {int(target) for batch in data.test_dataloader() for target in batch[1]} == {0, 2}
+    with pytest.raises(ValueError, match="val lacks 1 of the class folders"):
+        small(own_folders).setup()
+
+
 def test_evaluated_images_may_have_another_size(image_folders: Path) -> None:
     data = small(image_folders, eval_size=20)
     assert next(iter(data.train_dataloader()))[0].shape == (4, 3, 16, 16)

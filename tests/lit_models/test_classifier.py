@@ -53,6 +53,31 @@ def test_accuracy_and_loss_are_those_of_all_samples_at_once(tmp_path: Path) -> N
         assert tester.callback_metrics[name] == pytest.approx(value.item(), rel=1e-5)
 
 
+class SevensAndEights(L.LightningDataModule):
+    """Images of two of ten classes; says so."""
+
+    test_classes = torch.tensor([7, 8])
+
+    def test_dataloader(self) -> DataLoader:
+        images, _, rows = loader().dataset.tensors
+        return DataLoader(TensorDataset(images, rows % 2 + 7, rows), 5)
+
+
+def test_where_the_test_has_fewer_classes_accuracy_among_them_is_counted_too(
+    tmp_path: Path,
+) -> None:
+    model = classifier()
+    (found,) = trainer(tmp_path).test(model, SevensAndEights(), verbose=False)
+    images, targets, _ = (
+        torch.cat(parts) for parts in zip(*SevensAndEights().test_dataloader(), strict=True)
+    )
+    with torch.no_grad():
+        logits = model.eval()(images)
+    among = logits[:, 7:9].argmax(1) + 7 == targets
+    assert found["test/acc1_restricted"] == pytest.approx(among.float().mean().item())
+    assert 0 < found["test/acc1_restricted"] < 1
+
+
 def test_soft_targets_and_label_smoothing_train(tmp_path: Path) -> None:
     model = classifier(label_smoothing=0.1)
     before = [parameter.clone() for parameter in model.parameters()]
