@@ -7,7 +7,14 @@ Importing this package registers its networks with timm and its weights with `lo
 from lit_models.kernel_warehouse import rows, weights
 from lit_models.kernel_warehouse.annealing import set_temperature, temperature
 from lit_models.kernel_warehouse.generic import warehouse_network
-from lit_models.kernel_warehouse.layers import KWConv1d, KWConv2d, KWConv3d, KWLinear, kernel_layers
+from lit_models.kernel_warehouse.layers import (
+    KWConv1d,
+    KWConv2d,
+    KWConv3d,
+    KWLinear,
+    kernel_layers,
+    set_mixture,
+)
 from lit_models.kernel_warehouse.plans import Plan, WarehousePlan, install, make_plan
 from lit_models.kernel_warehouse.warehouse import Warehouse
 
@@ -23,6 +30,7 @@ __all__ = [
     "kernel_layers",
     "make_plan",
     "rows",
+    "set_mixture",
     "set_temperature",
     "temperature",
     "warehouse_network",

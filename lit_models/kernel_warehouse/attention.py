@@ -104,7 +104,7 @@ class ContrastingAttention(nn.Module):
                 "the attention's batch normalisation cannot train on a batch of one sample; "
                 "use a larger batch or norm='layer'"
             )
-        with _full_precision(pooled.device.type):
+        with full_precision(pooled.device.type):
             hidden = F.relu(self.norm1(self.fc1(pooled.to(self.fc1.weight.dtype))))
             logits = self._logits(hidden)
             weights = logits / (logits.abs().sum(-1, keepdim=True) + 1e-3)
@@ -149,7 +149,8 @@ def _rebuild_assignment(attention: ContrastingAttention, _: object) -> None:
     attention.reset_assignment()
 
 
-def _full_precision(device: str) -> AbstractContextManager[object]:
+def full_precision(device: str) -> AbstractContextManager[object]:
+    """Return a context without autocast on a type of device."""
     # Entering only where needed keeps the context out of exported graphs.
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)

@@ -4,14 +4,17 @@ The operators of "KernelWarehouse: Rethinking the Design of Dynamic Convolution"
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Self
+from functools import partial
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from timm.models import register_notrace_module
 from torch import Tensor, nn
 
 from lit_models.kernel_warehouse.attention import ContrastingAttention, Norm
-from lit_models.kernel_warehouse.mixture import Geometry, Mixture, mix
+from lit_models.kernel_warehouse.cost import FormName
+from lit_models.kernel_warehouse.geometry import Geometry, Mixture
+from lit_models.kernel_warehouse.mixture import FORMS, mix
 from lit_models.kernel_warehouse.warehouse import Warehouse, borrow
 
 
@@ -263,6 +266,23 @@ def numeric_padding(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> tuple[int, ...] 
 def kernel_layers(network: nn.Module) -> Iterator[KWConv]:
     """Yield the KernelWarehouse layers of a network in the order of `modules()`."""
     return (module for module in network.modules() if isinstance(module, KWConv))
+
+
+def set_mixture(network: nn.Module, form: FormName | Literal["auto"]) -> None:
+    """Set how all KernelWarehouse layers of a network mix and apply their kernels.
+
+    Args:
+        network: Any network.
+        form: "grouped", as in the papers, "kernel", "input", or "auto": for every layer what is the
+            fastest. See `mix`.
+
+    Raises:
+        ValueError: If there is no such form.
+    """
+    if form not in ("auto", *FORMS):
+        raise ValueError(f"mixture is {form!r}; it must be one of auto, {', '.join(FORMS)}")
+    for layer in kernel_layers(network):
+        layer.mixture = partial(mix, form=form)
 
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:

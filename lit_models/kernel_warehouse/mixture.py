@@ -5,59 +5,47 @@ the others: each sample's kernel, then one grouped convolution with groups = bat
 """
 
 import math
-from collections.abc import Callable
 from itertools import product
 from types import EllipsisType
-from typing import NamedTuple
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-class Geometry(NamedTuple):
-    """What a convolution needs besides its input and its kernel.
-
-    Attributes:
-        kernel: `(out, in / groups, *kernel_size)`.
-        stride: One number for each spatial axis, as `padding` (with zeros) and `dilation`.
-        padding: See `stride`.
-        dilation: See `stride`.
-        groups: Groups of channels, as in `nn.Conv2d`.
-        groups_spatial: Pieces along the spatial axes into which the kernel is cut, row by row.
-        groups_out: Pieces along the output channels.
-        groups_in: Pieces along the input channels.
-    """
-
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    groups: int
-    groups_spatial: int
-    groups_out: int
-    groups_in: int
-
-
-Mixture = Callable[[Tensor, Tensor, Tensor, Geometry], Tensor]
-"""Input `(N, in, *spatial)`, coefficients `(N, mixtures, cells)`, cells `(cells, c_out, c_in,
-*cell_kernel)` and a geometry to the output `(N, out, *spatial)`, without bias. The mixture of
-spatial piece s, output piece o and input piece i is `(s * groups_out + o) * groups_in + i`."""
+from lit_models.kernel_warehouse.cost import FormName, fastest_form, samples_at_a_time
+from lit_models.kernel_warehouse.geometry import Geometry, Mixture
+from lit_models.kernel_warehouse.input_mixing import input_mixing, mixed_size
+from lit_models.kernel_warehouse.kernel_mixing import kernel_mixing
+from lit_models.kernel_warehouse.recomputation import recomputed
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
-def mix(x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
-    """Choose the form: a `Mixture`, equal to `per_sample_convolution` up to rounding.
+def mix(
+    x: Tensor,
+    coefficients: Tensor,
+    cells: Tensor,
+    geometry: Geometry,
+    form: FormName | Literal["auto"] = "auto",
+) -> Tensor:
+    """Mix and convolve in one of the forms: a `Mixture`, the same in all up to rounding.
 
     ONNX convolutions have a fixed number of groups, which would fix the batch size, so an export to
-    ONNX gets `shifted_products`. The choice never looks at the batch size: one graph serves all.
+    ONNX gets `shifted_products`. Other exports and the meta device get the papers' form.
+
+    Args:
+        x: See `Mixture`, like the next three.
+        coefficients: See above.
+        cells: See above.
+        geometry: See above.
+        form: "grouped", the papers'; "kernel", "input"; or "auto" for the fastest.
     """
     if torch.onnx.is_in_onnx_export():
         return shifted_products(x, coefficients, cells, geometry)
-    if geometry.groups == 1 and max(geometry.kernel[2:]) == 1 and max(geometry.padding) == 0:
-        return pointwise_product(x, coefficients, cells, geometry)
-    return per_sample_convolution(x, coefficients, cells, geometry)
+    if form == "auto":
+        form = "grouped" if torch.compiler.is_exporting() else fastest_form(x, cells, geometry)
+    return FORMS[form](x, coefficients, cells, geometry)
 
 
 def assemble_kernels(coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
@@ -77,6 +65,28 @@ def assemble_kernels(coefficients: Tensor, cells: Tensor, geometry: Geometry) ->
     # From (sample, spatial, out, in, c_out, c_in, *cell_kernel).
     kernels = pieces.permute(0, 2, 4, 3, 5, 1, *range(6, pieces.ndim))
     return kernels.reshape(-1, *geometry.kernel)
+
+
+def grouped(x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
+    """Apply each sample's kernel as the papers do, 1x1 kernels as matrices: a `Mixture`."""
+    form = pointwise_product if geometry.pointwise else per_sample_convolution
+    return form(x, coefficients, cells, geometry)
+
+
+def _by_kernels(x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
+    samples = samples_at_a_time(math.prod(geometry.kernel) * cells.element_size())
+    return recomputed(kernel_mixing, x, coefficients, cells, geometry, samples)
+
+
+def _by_inputs(x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
+    if geometry.groups > 1:
+        return grouped(x, coefficients, cells, geometry)
+    positions = math.prod(geometry.maps(x.shape[2:]))
+    size = mixed_size(geometry, len(cells), positions) * cells.element_size()
+    return recomputed(input_mixing, x, coefficients, cells, geometry, samples_at_a_time(size))
+
+
+FORMS: dict[FormName, Mixture] = {"grouped": grouped, "kernel": _by_kernels, "input": _by_inputs}
 
 
 def per_sample_convolution(
