@@ -2,9 +2,9 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.compose import ConfigError
 
@@ -18,12 +18,21 @@ class Column:
         unit: Unit of its numbers (`percent`, `points`, `M`, ...).
         meaning: What is measured, in words.
         better: `higher`, `lower` or None.
+        empty: Why its cells without a number are empty, where the row gives no reason of its own.
     """
 
     name: str
     unit: str
     meaning: str
     better: str | None
+    empty: str | None = None
+
+
+class Expected(NamedTuple):
+    """How far below and above the published number a reproduced one may lie, in its unit."""
+
+    below: float
+    above: float
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,11 @@ class RowSpec:
         over: Key of the row that its gain is measured over, None for the table's.
         variant: Published facts that tell the row from the others.
         values: Published number of every column; None is an empty cell.
+        expected: What is expected of the row in a column, where it is not what is expected of all.
+        computed_otherwise: Columns whose published number is not that of the network that was
+            published, with the reason.
         notes: Remarks on the row.
+        empty: Why a cell is empty, by column; for the others the column says it.
     """
 
     key: str
@@ -48,7 +61,10 @@ class RowSpec:
     over: str | None
     variant: Mapping[str, Any]
     values: Mapping[str, float | None]
+    expected: Mapping[str, Expected]
+    computed_otherwise: Mapping[str, str]
     notes: tuple[str, ...]
+    empty: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,9 @@ class Reproduction:
         column: The column of published numbers that its mean over the seeds stands beside.
         runs: Columns of the published single runs, none where only a mean was published.
         gain: The published gain, None if the table has none.
+        expected: How far from the published numbers the reproduced ones may lie; None where the
+            runs' spread says it.
+        also: Further columns of the table that its runs have something to say about.
     """
 
     metric: str
@@ -85,6 +104,8 @@ class Reproduction:
     column: str
     runs: tuple[str, ...]
     gain: GainSpec | None
+    expected: Expected | None
+    also: tuple["Reproduction", ...]
 
 
 @dataclass(frozen=True)
@@ -132,6 +153,31 @@ class TableSpec:
         """Most decimals of a published number in the column `name`."""
         shown = (repr(row.values[name]) for row in self.rows if row.values[name] is not None)
         return max((len(number.partition(".")[2]) for number in shown), default=0)
+
+    def reason(self, row: RowSpec, name: str) -> str | None:
+        """Why the cell of `row` in the column `name` is empty; None if it has a number.
+
+        None as well where neither row nor column says why.
+        """
+        if row.values[name] is not None:
+            return None
+        return row.empty.get(name) or self.column(name).empty
+
+    def empty_cells(self) -> tuple[str, ...]:
+        """Why cells are empty, a line for each reason: columns, rows that say it, and why."""
+        columns: dict[tuple[str, str], list[str]] = {}
+        for column in self.columns:
+            rows = [row for row in self.rows if row.values[column.name] is None]
+            said: dict[str, list[str]] = {}
+            for row in rows:
+                if reason := row.empty.get(column.name):
+                    said.setdefault(reason, []).append(row.label)
+            for reason, labels in said.items():
+                columns.setdefault((f" of {'; '.join(labels)}", reason), []).append(column.name)
+            if column.empty and any(column.name not in row.empty for row in rows):
+                others = " of the other rows" if said else ""
+                columns.setdefault((others, column.empty), []).append(column.name)
+        return tuple(f"{', '.join(names)}{of}: {why}" for (of, why), names in columns.items())
 
     def baseline(self, row: RowSpec) -> RowSpec | None:
         """The row that the gain of `row` is measured over, None if it has none."""

@@ -1,17 +1,29 @@
 """Table files `configs/tables/<id>.yaml`: finding, reading and checking them.
 
-A published number is typed once, here. `null` is an empty cell: no published number was found.
+A published number is typed once, here. `null` is an empty cell: no published number was found, and
+`empty` of the row (a reason for each of its columns) or of the column says why.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from experiments.compose import ConfigError, compose
 from experiments.record import row_of
-from experiments.tables.spec import Column, GainSpec, Reproduction, RowSpec, TableSpec, nearest
+from experiments.tables.spec import (
+    Column,
+    Expected,
+    GainSpec,
+    Reproduction,
+    RowSpec,
+    TableSpec,
+    nearest,
+)
 
 CONFIGS = Path("configs")
+# What `reproduce:`, and each of its `also:`, may say beside metric, quantity and column.
+COMPARED = ("complement", "runs", "gain", "expected")
 
 
 def find_tables(configs: Path = CONFIGS) -> list[Path]:
@@ -86,21 +98,29 @@ def _paper(content: Any, where: str) -> Mapping[str, Any]:
 
 def _column(content: Any, where: str) -> Column:
     where += f"column {content.get('name', '?') if isinstance(content, dict) else content}: "
-    _check_keys(content, where, ("name", "unit", "meaning", "better"))
+    _check_keys(content, where, ("name", "unit", "meaning", "better"), ("empty",))
     if content["better"] not in ("higher", "lower", None):
         raise ConfigError(f"{where}better is {content['better']!r}; write higher, lower or null")
+    _check_reason(content.get("empty", "-"), f"{where}empty")
     return Column(**content)
 
 
 def _row(content: Any, columns: Sequence[Column], configs: Path, where: str) -> RowSpec:
     where += f"row {content.get('key', '?') if isinstance(content, dict) else content}: "
-    _check_keys(content, where, ("key", "label", "config", "values"), ("over", "variant", "notes"))
+    optional = ("over", "variant", "expected", "computed_otherwise", "notes", "empty")
+    _check_keys(content, where, ("key", "label", "config", "values"), optional)
     values = content["values"]
     names = [column.name for column in columns]
     _check_keys(values, f"{where}values: ", names)
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float | None):
             raise ConfigError(f"{where}values: {name} is {value!r}; write a number or null")
+    empty = content.get("empty") or {}
+    _check_keys(empty, f"{where}empty: ", (), names)
+    for name, reason in empty.items():
+        if values[name] is not None:
+            raise ConfigError(f"{where}empty: {name} has a number, so it is not empty")
+        _check_reason(reason, f"{where}empty: {name}")
     config = None if content["config"] is None else configs / str(content["config"])
     if config is not None and not config.is_file():
         raise ConfigError(f"{where}config: no file {config}")
@@ -112,17 +132,67 @@ def _row(content: Any, columns: Sequence[Column], configs: Path, where: str) -> 
         over=content.get("over"),
         variant=content.get("variant") or {},
         values=values,
+        expected={
+            name: _expected(band, f"{where}expected: {name}: ")
+            for name, band in _by_column(content, "expected", names, where).items()
+        },
+        computed_otherwise=_otherwise(content, names, where),
         notes=_texts(content, "notes", where),
+        empty=empty,
     )
+
+
+def _check_reason(reason: Any, where: str) -> None:
+    if not isinstance(reason, str) or not reason.strip():
+        raise ConfigError(f"{where} is {reason!r}; say in words why there is no number")
+
+
+def _by_column(
+    content: Mapping[str, Any], key: str, names: Collection[str], where: str
+) -> Mapping[str, Any]:
+    """The dictionary under `key`, whose keys are columns; empty if it is not there."""
+    found: Mapping[str, Any] = content.get(key) or {}
+    _check_keys(found, f"{where}{key}: ", (), names)
+    return found
+
+
+def _otherwise(content: Mapping[str, Any], names: Collection[str], where: str) -> Mapping[str, str]:
+    reasons = _by_column(content, "computed_otherwise", names, where)
+    for name, reason in reasons.items():
+        if not isinstance(reason, str) or not reason.strip():
+            raise ConfigError(
+                f"{where}computed_otherwise: {name} is {reason!r}; say in words what is computed"
+            )
+    return reasons
+
+
+def _expected(content: Any, where: str) -> Expected:
+    _check_keys(content, where, ("below", "above"))
+    for key, value in content.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise ConfigError(f"{where}{key} is {value!r}; write a number, 0 or more")
+    return Expected(**content)
 
 
 def _reproduction(
     content: Any, columns: Sequence[Column], rows: Sequence[RowSpec], where: str
 ) -> Reproduction | None:
+    """What is reproduced; the rows are asked for baselines, so only for the first column."""
     if content is None:
         return None
-    optional = ("complement", "runs", "gain")
-    _check_keys(content, where, ("metric", "quantity", "column"), optional)
+    _check_keys(content, where, ("metric", "quantity", "column"), (*COMPARED, "also"))
+    also = tuple(
+        _compared(part, columns, f"{where}also: ") for part in _list(content, "also", where)
+    )
+    first = {key: value for key, value in content.items() if key != "also"}
+    reproduction = replace(_compared(first, columns, where), also=also)
+    _check_baselines(rows, reproduction.gain, where)
+    _check_unique((one.column for one in (reproduction, *also)), f"{where}two comparisons are with")
+    return reproduction
+
+
+def _compared(content: Any, columns: Sequence[Column], where: str) -> Reproduction:
+    _check_keys(content, where, ("metric", "quantity", "column"), COMPARED)
     complement = content.get("complement", False)
     if not isinstance(complement, bool):
         raise ConfigError(f"{where}complement is {complement!r}; write true or false")
@@ -135,7 +205,7 @@ def _reproduction(
     for name in (content["column"], *runs, *([gain.column] if gain and gain.column else [])):
         if name not in names:
             raise ConfigError(f"{where}there is no column {name!r}{nearest(name, names)}")
-    _check_baselines(rows, gain, where)
+    expected = content.get("expected")
     return Reproduction(
         metric=str(content["metric"]),
         complement=complement,
@@ -143,6 +213,8 @@ def _reproduction(
         column=content["column"],
         runs=runs,
         gain=gain,
+        expected=None if expected is None else _expected(expected, f"{where}expected: "),
+        also=(),
     )
 
 
