@@ -16,7 +16,8 @@ class Arguments(NamedTuple):
         command: The subcommand.
         given: The words as typed.
         parsed: What the parser gets: one merged config, then the overrides.
-        config_files: The files named by `--config`.
+        config_files: The files named by `--config` and `--recipe`.
+        recipes: Those named by `--recipe`, which say how a row is trained here and name no row.
         composition: These files and their bases.
         overrides: `key=value` of every other option.
     """
@@ -25,13 +26,14 @@ class Arguments(NamedTuple):
     given: list[str]
     parsed: list[str]
     config_files: list[Path]
+    recipes: list[Path]
     composition: Composition
     overrides: list[str]
 
     @property
     def row_file(self) -> Path | None:
-        """The config file that names the row: the last one that is not of `configs/scale/`."""
-        rows = [file for file in self.config_files if not _is_scale(file)]
+        """The config file that names the row: the last one, recipes and `configs/scale/` aside."""
+        rows = [f for f in self.config_files if f not in self.recipes and not is_scale(f)]
         return rows[-1] if rows else None
 
     def place(self, key: str) -> str | None:
@@ -51,11 +53,13 @@ def read_arguments(given: Sequence[str]) -> Arguments:
     """
     command, *words = given
     files: list[Path] = []
+    recipes: list[Path] = []
     others: list[str] = []
     overrides: list[str] = []
     for flag, value, as_given in _options(words):
-        if flag in ("--config", "-c") and value is not None:
+        if flag in ("--config", "-c", "--recipe") and value is not None:
             files.append(Path(value))
+            recipes += [Path(value)] if flag == "--recipe" else []
             continue
         others += as_given
         overrides.append(f"{flag.lstrip('-')}={'' if value is None else value}")
@@ -64,7 +68,7 @@ def read_arguments(given: Sequence[str]) -> Arguments:
     composition = compose(files)
     merged = ["--config", yaml.safe_dump(composition.declared, sort_keys=False)] if files else []
     parsed = [command, *merged, *others]
-    return Arguments(command, list(given), parsed, files, composition, overrides)
+    return Arguments(command, list(given), parsed, files, recipes, composition, overrides)
 
 
 def _options(words: Sequence[str]) -> Iterator[tuple[str, str | None, list[str]]]:
@@ -82,7 +86,7 @@ def _options(words: Sequence[str]) -> Iterator[tuple[str, str | None, list[str]]
             yield flag, None, [word]
 
 
-def _is_scale(file: Path) -> bool:
+def is_scale(file: Path) -> bool:
     """Whether a config file says where a run computes, and nothing about what."""
     return file.resolve().parts[-3:-1] == ("configs", "scale")
 

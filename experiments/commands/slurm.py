@@ -10,6 +10,8 @@ from experiments.slurm import REQUEUE_SIGNAL
 
 # From the signal to the end of the job: time for a step, perhaps a validation, and a checkpoint.
 SECONDS_TO_STOP = 120
+# What starts a run as a step of its job, on all its devices.
+STEP = ("srun", "--kill-on-bad-exit=1")
 
 USAGE = """\
 usage: python -m experiments slurm --config ROW.yaml --config configs/scale/slurm.yaml [options of fit] [-- options of sbatch] > job.sh
@@ -45,23 +47,41 @@ def script(fit: Sequence[str], sbatch: Sequence[str]) -> str:
     read = read_arguments(["fit", *fit])
     trainer = SuiteCLI(read).config.fit.trainer
     name = read.row_file.stem if read.row_file else "fit"
+    command = [*STEP, sys.executable, "-m", "experiments", "fit", *fit]
+    return batch_script(name, [*resources(trainer), "--output=slurm-%j.out", *sbatch], command)
+
+
+def resources(trainer: Any) -> list[str]:
+    """Options of sbatch: the machines and devices that a run's trainer config asks for.
+
+    Raises:
+        ConfigError: It leaves the number of devices open.
+    """
+    devices = _devices(trainer)
+    return [
+        f"--nodes={trainer.num_nodes}",
+        f"--ntasks-per-node={devices}",
+        *([] if trainer.accelerator == "cpu" else [f"--gpus-per-node={devices}"]),
+    ]
+
+
+def batch_script(name: str, sbatch: Sequence[str], command: str | Sequence[str]) -> str:
+    """Return a batch script that is signalled before its time is over and can be requeued.
+
+    Args:
+        name: Name of the job.
+        sbatch: Options of sbatch; of two that contradict each other the later one wins.
+        command: What it runs: words, or a line of shell.
+    """
     lines = [
         f"--job-name={name}",
-        f"--nodes={trainer.num_nodes}",
-        f"--ntasks-per-node={_devices(trainer)}",
-        *([] if trainer.accelerator == "cpu" else [f"--gpus-per-node={_devices(trainer)}"]),
         f"--signal={REQUEUE_SIGNAL.name}@{SECONDS_TO_STOP}",
         "--requeue",
         "--open-mode=append",
-        "--output=slurm-%j.out",
         *sbatch,
     ]
-    command = shlex.join(["srun", "--kill-on-bad-exit=1", sys.executable, "-m", "experiments"])
-    return (
-        "#!/bin/bash\n"
-        + "".join(f"#SBATCH {line}\n" for line in lines)
-        + f"\n{command} {shlex.join(['fit', *fit])}\n"
-    )
+    line = command if isinstance(command, str) else shlex.join(command)
+    return "#!/bin/bash\n" + "".join(f"#SBATCH {each}\n" for each in lines) + f"\n{line}\n"
 
 
 def _devices(trainer: Any) -> int:

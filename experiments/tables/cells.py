@@ -1,12 +1,14 @@
 """A comparison as text, column by column: the same cells for the terminal and for Markdown."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.tables.comparison import Comparison, Gain, RowComparison
-from experiments.tables.spec import TableSpec
+from experiments.tables.expectation import Band
+from experiments.tables.spec import RowSpec, TableSpec
+from experiments.tables.speed import speed_columns
 from experiments.tables.static import StaticColumns
-from experiments.tables.statistics import Summary
+from experiments.tables.statistics import Interval, Summary
 
 UNIT_SIGNS = {"percent": "%"}
 
@@ -14,15 +16,16 @@ UNIT_SIGNS = {"percent": "%"}
 class CellColumn(NamedTuple):
     """A column to print: its header and one cell for each row; an empty cell is `""`.
 
-    Words may be broken into several lines, numbers may not.
+    Words may be broken into several lines, numbers may not. A cell whose tone is `bad` stands out.
     """
 
     header: str
     cells: list[str]
     words: bool = False
+    tones: Sequence[str] = ()
 
 
-def published_columns(table: TableSpec) -> list[CellColumn]:
+def published_columns(table: TableSpec, without: Container[str] = ()) -> list[CellColumn]:
     """The published numbers as they were typed, a column's all with as many decimals."""
     return [
         CellColumn(
@@ -30,6 +33,7 @@ def published_columns(table: TableSpec) -> list[CellColumn]:
             [number(row.values[column.name], table.decimals(column.name)) for row in table.rows],
         )
         for column in table.columns
+        if column.name not in without
     ]
 
 
@@ -58,49 +62,84 @@ def static_cells(computed: Sequence[StaticColumns | None]) -> Iterator[CellColum
         yield CellColumn(header, [count(getattr(c, key)) if c else "" for c in computed])
 
 
-def comparison_columns(comparison: Comparison) -> Iterator[CellColumn]:
-    """Published beside reproduced: means, spreads, gains and parameters."""
+def comparison_columns(comparison: Comparison) -> list[CellColumn]:
+    """Published beside reproduced: means, spreads, verdicts, gains, and what a network costs.
+
+    A column without any cell is left out.
+    """
+    rows, every = comparison.rows, (comparison, *comparison.also)
+    columns = [CellColumn("", [row.row.label for row in rows])]
+    if comparison.reproduce:
+        columns += _compared(comparison, f"{comparison.reproduce.column}: " if every[1:] else "")
+        columns += _gains(comparison)
+    for one in comparison.also:
+        assert one.reproduce is not None
+        columns += _compared(one, f"{one.reproduce.column}: ")
+    shown = {name for one in every for name in _names_of_columns(one)}
+    columns += published_columns(comparison.table, without=shown)
+    columns += defined_columns(comparison.table, comparison.defined)
+    columns += _costs(rows)
+    columns += speed_cells([row.row for row in rows])
+    return [column for column in columns if any(column.cells)]
+
+
+def speed_cells(rows: Sequence[RowSpec]) -> list[CellColumn]:
+    """How fast the rows are, on the hardware that the headers name."""
+    columns = speed_columns([row.name for row in rows])
+    return [CellColumn(header, cells) for header, cells in columns.items()]
+
+
+def _compared(comparison: Comparison, prefix: str) -> Iterator[CellColumn]:
+    """The columns of one compared column, with the verdicts once there are runs."""
     rows, decimals = comparison.rows, comparison.decimals
-    yield CellColumn("", [row.row.label for row in rows])
-    published = [_published(row, decimals) for row in rows]
     unit = UNIT_SIGNS.get(comparison.unit, comparison.unit)
-    yield CellColumn(f"published ({unit})", published)
-    yield CellColumn(f"reproduced ({unit})", [_with_spread(row.summary, decimals) for row in rows])
-    yield CellColumn("n", [str(row.summary.n) if row.summary else "" for row in rows])
-    yield CellColumn("difference", [number(row.difference, decimals, "+") for row in rows])
-    reproduce = comparison.table.reproduce
-    if reproduce and reproduce.gain:
-        gain_decimals = comparison.table.decimals(reproduce.gain.column or reproduce.column)
-        gains = [number(row.published_gain, gain_decimals, "+") for row in rows]
-        yield CellColumn("published gain", gains)
-        differences = (row.gain.difference if row.gain else None for row in rows)
-        yield CellColumn("gain", [number(gain, decimals, "+") for gain in differences])
-        yield CellColumn("gain (95 % interval)", [_interval(row.gain, decimals) for row in rows])
+    tones = ["bad" if row.verdict.outside else "" for row in rows]
+    yield CellColumn(f"{prefix}published ({unit})", [_published(row, decimals) for row in rows])
+    reproduced = [_with_spread(row.summary, decimals) for row in rows]
+    yield CellColumn(f"{prefix}reproduced ({unit})", reproduced, tones=tones)
+    yield CellColumn(f"{prefix}n", [str(row.summary.n) if row.summary else "" for row in rows])
+    differences = [number(row.difference, decimals, "+") for row in rows]
+    yield CellColumn(f"{prefix}difference", differences, tones=tones)
+    judged = [row if row.summary else None for row in rows]
+    bands = [interval_text(row.band, decimals) if row and row.band else "" for row in judged]
+    yield CellColumn(f"{prefix}expected ({unit})", bands)
+    verdicts = [row.verdict.value if row and row.band else "" for row in judged]
+    yield CellColumn(f"{prefix}verdict", verdicts, tones=tones)
+
+
+def _gains(comparison: Comparison) -> Iterator[CellColumn]:
+    rows, decimals = comparison.rows, comparison.decimals
+    reproduce = comparison.reproduce
+    if reproduce is None or reproduce.gain is None:
+        return
+    gain_decimals = comparison.table.decimals(reproduce.gain.column or reproduce.column)
+    published = [number(row.published_gain, gain_decimals, "+") for row in rows]
+    yield CellColumn("published gain", published)
+    gains = [row.gain for row in rows]
+    differences = [number(gain.difference if gain else None, decimals, "+") for gain in gains]
+    yield CellColumn("gain", differences)
+    yield CellColumn("gain (95 % interval)", [_interval(gain, decimals) for gain in gains])
+    paired = [gain.paired if gain else None for gain in gains]
+    cells = [_paired(row, decimals) for row in rows]
+    yield CellColumn("paired (95 % interval)", cells)
+    yield CellColumn("pairs", [str(one.n) if one else "" for one in paired])
+    yield CellColumn("p (paired)", [_probability(one.p) if one else "" for one in paired])
+
+
+def _names_of_columns(comparison: Comparison) -> Iterator[str]:
+    """The published columns that a comparison shows."""
+    if (reproduce := comparison.reproduce) is not None:
+        yield from (reproduce.column, *reproduce.runs)
+        if reproduce.gain and reproduce.gain.column:
+            yield reproduce.gain.column
+
+
+def _costs(rows: Sequence[RowComparison]) -> Iterator[CellColumn]:
+    if any(row.costs for row in rows):
+        yield from static_cells([row.costs for row in rows])
+        return
     for title, key in (("parameters (training)", "training"), ("parameters (fused)", "fused")):
         yield CellColumn(title, [_parameters(row, key) for row in rows])
-
-
-def footnotes(comparison: Comparison) -> list[str]:
-    """What a reader has to know about the columns."""
-    reproduce = comparison.table.reproduce
-    assert reproduce is not None
-    meaning = comparison.table.column(reproduce.column).meaning
-    metric = f"1 - {reproduce.metric}" if reproduce.complement else reproduce.metric
-    lines = [
-        f"{reproduce.quantity} ({metric}); published: {meaning}; reproduced: mean ± "
-        "sample standard deviation of n runs with different seeds, after the last epoch"
-    ]
-    if any(row.published_summary for row in comparison.rows):
-        lines.append("± beside a published number is computed from the published single runs")
-    if reproduce.gain:
-        table = comparison.table
-        baselines = {row.label for each in table.rows if (row := table.baseline(each))}
-        over = baselines.pop() if len(baselines) == 1 else "the row's own baseline"
-        lines.append(
-            f"gain: difference of the means over {over}, with its 95 % confidence interval "
-            "(Welch's t); there is none for less than two runs on a side, or without any spread"
-        )
-    return lines
 
 
 def number(value: float | None, decimals: int, sign: str = "") -> str:
@@ -111,6 +150,12 @@ def number(value: float | None, decimals: int, sign: str = "") -> str:
 def count(value: int | None) -> str:
     """A whole number in groups of three digits; None is empty."""
     return "" if value is None else f"{value:,}"
+
+
+def interval_text(interval: Interval | Band, decimals: int, sign: str = "") -> str:
+    """`low to high`, both with that many decimals."""
+    low, high = (number(end, decimals, sign) for end in (interval.low, interval.high))
+    return f"{low} to {high}"
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:
@@ -128,6 +173,8 @@ def _with_spread(summary: Summary | None, decimals: int) -> str:
 
 
 def _published(row: RowComparison, decimals: int) -> str:
+    if row.published is None and row.target is not None:
+        return f"({number(row.target, decimals)})"
     text = number(row.published, decimals)
     spread = row.published_summary.deviation if row.published_summary else None
     return f"{text} ± {number(spread, decimals)}" if text and spread is not None else text
@@ -136,10 +183,20 @@ def _published(row: RowComparison, decimals: int) -> str:
 def _interval(gain: Gain | None, decimals: int) -> str:
     if gain is None:
         return ""
-    if gain.interval is None:
-        return "none"
-    low, high = (number(end, decimals, "+") for end in gain.interval)
-    return f"{low} to {high}"
+    return "none" if gain.interval is None else interval_text(gain.interval, decimals, "+")
+
+
+def _paired(row: RowComparison, decimals: int) -> str:
+    if row.gain is None or row.gain.paired is None:
+        return ""
+    paired = row.gain.paired
+    difference = number(paired.difference, decimals, "+")
+    same = difference == number(row.gain.difference, decimals, "+")
+    return ("" if same else f"{difference}, ") + interval_text(paired.interval, decimals, "+")
+
+
+def _probability(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _parameters(row: RowComparison, key: str) -> str:

@@ -2,55 +2,75 @@
 
 from collections.abc import Sequence
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.tables.comparison import Comparison, RowComparison
+from experiments.tables.figures import PUBLISHED, REPRODUCED, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-# Blue and vermilion of the palette by Okabe and Ito: told apart by every kind of colour vision.
-REPRODUCED, PUBLISHED = "#0072b2", "#d55e00"
-MEAN: dict[str, Any] = {"markersize": 8, "markerfacecolor": "white", "markeredgewidth": 2}
-
-
-def write_plot(comparison: Comparison, file: Path) -> None:
-    """Draw a comparison as PNG.
-
-    In each row the published number with its single runs stands above the reproduced mean with its
-    standard deviation and its single runs.
-
-    Args:
-        comparison: What to draw.
-        file: Where to write it.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    table, rows = comparison.table, comparison.rows
-    figure = Figure(figsize=(8, 1.8 + 0.9 * len(rows)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for height, row in enumerate(rows):
+MEAN: dict[str, Any] = {"markersize": 8, "markerfacecolor": "white", "markeredgewidth": 2}
+# Inches of a row that has single runs, and of one that has not.
+TALL, SHORT = 0.9, 0.4
+
+
+def draw_comparison(comparison: Comparison) -> "Figure | None":
+    """Draw a comparison, a panel for each compared column.
+
+    In each row the published number with its single runs stands above the reproduced mean with its
+    standard deviation and its single runs, before the band that the mean is expected in.
+
+    Returns:
+        The figure; None if there is neither a published nor a reproduced number to compare.
+    """
+    panels = [one for one in (comparison, *comparison.also) if _has_points(one)]
+    if not panels:
+        return None
+    rows = comparison.rows
+    runs = any(row.values or row.published_runs for one in panels for row in one.rows)
+    height = 1.8 + (TALL if runs else SHORT) * len(rows)
+    figure = new_figure(3 + 5 * len(panels), height)
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for one, place in zip(panels, axes, strict=True):
+        _draw_panel(place, one)
+    axes[0].set_yticks(range(len(rows)), [row.row.label for row in rows])
+    axes[0].set_ylim(len(rows) - 0.45, -0.55)
+    # The title is left of everything and wraps; that of an axes would not.
+    figure.suptitle(comparison.table.title, x=0.01, ha="left", fontweight="bold", wrap=True)
+    _add_legend(axes)
+    return figure
+
+
+def _has_points(comparison: Comparison) -> bool:
+    return any(row.target is not None or row.summary for row in comparison.rows)
+
+
+def _draw_panel(axes: "Axes", comparison: Comparison) -> None:
+    for height, row in enumerate(comparison.rows):
+        _draw_band(axes, row, height)
         _draw_published(axes, row, height)
         _draw_reproduced(axes, row, height)
-    axes.set_yticks(range(len(rows)), [row.row.label for row in rows])
-    axes.set_ylim(len(rows) - 0.45, -0.55)
-    assert table.reproduce is not None
-    axes.set_xlabel(f"{table.reproduce.quantity}, {comparison.unit}")
-    axes.set_title(table.title, loc="left", fontweight="bold")
+    assert comparison.reproduce is not None
+    axes.set_xlabel(f"{comparison.reproduce.quantity}, {comparison.unit}")
     axes.grid(axis="x", color="0.9")
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
-    _add_legend(axes)
-    figure.savefig(file, dpi=150, metadata={"Software": None})
+
+
+def _draw_band(axes: "Axes", row: RowComparison, height: float) -> None:
+    if row.band is not None and row.summary is not None:
+        width = row.band.high - row.band.low
+        axes.barh(
+            height, width, 0.7, row.band.low, color="0.93", zorder=0, label="expected mean here"
+        )
 
 
 def _draw_published(axes: "Axes", row: RowComparison, height: float) -> None:
-    if row.published is not None:
-        place = ([row.published], [height - 0.1])
+    if row.target is not None:
+        place = ([row.target], [height - 0.1])
         axes.plot(*place, "D", color=PUBLISHED, **MEAN, label="published")
     if row.published_runs:
         _draw_single_runs(axes, row.published_runs, height - 0.24, PUBLISHED, "published")
@@ -82,9 +102,10 @@ def _draw_single_runs(
     )
 
 
-def _add_legend(axes: "Axes") -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    unique = dict(sorted(zip(labels, handles, strict=True), key=itemgetter(0)))
-    axes.figure.legend(
-        unique.values(), unique.keys(), loc="outside lower center", ncols=2, frameon=False
+def _add_legend(panels: "Sequence[Axes]") -> None:
+    found = [zip(*axes.get_legend_handles_labels(), strict=True) for axes in panels]
+    unique = {label: handle for panel in found for handle, label in panel}
+    labels, handles = zip(*sorted(unique.items(), key=itemgetter(0)), strict=True)
+    panels[0].figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(len(labels), 3), frameon=False
     )

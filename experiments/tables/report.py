@@ -1,68 +1,82 @@
-"""`table report`: the files `report.md`, `runs.csv` and `plot.png` of a comparison."""
+"""`table report`: the files of a comparison, and its text `report.md`."""
 
-import csv
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.record import RunRecord
-from experiments.tables.cells import CellColumn, comparison_columns, footnotes, seeds_in_words
+from experiments.tables.cells import CellColumn, comparison_columns, seeds_in_words
 from experiments.tables.comparison import Comparison
-from experiments.tables.plot import write_plot
+from experiments.tables.family_plot import draw_family
+from experiments.tables.figures import save_figure
+from experiments.tables.footnotes import deviations, footnotes
+from experiments.tables.latex import as_latex
+from experiments.tables.plot import draw_comparison
+from experiments.tables.runs_file import FILE_NAME, fact, write_runs
 from experiments.tables.spec import TableSpec
+from experiments.tables.table_csv import write_table_csv
 from experiments.tables.terminal import reference
 
-# Columns of runs.csv after row and seed and before the metrics, and after them: header and the
-# keys that lead to the fact in the run record.
-OUTCOME = {
-    "epochs": ("epochs",),
-    "seconds": ("seconds",),
-    "images_per_second": ("images_per_second",),
-}
-ORIGIN = {
-    "run_id": ("run_id",),
-    "started": ("started",),
-    "commit": ("git", "commit"),
-    "dirty": ("git", "dirty"),
-    "cpu": ("hardware", "cpu"),
-    "cores": ("hardware", "cores"),
-    "threads": ("hardware", "threads"),
-    "gpus": ("hardware", "gpus"),
-    "devices": ("devices", "world_size"),
-    "precision": ("devices", "precision"),
-    "data_sha256": ("data", "sha256"),
+FORMATS = ("md", "csv", "tex", "png", "svg")
+PICTURES = ("png", "svg")
+PICTURED = {
+    "plot": "Published and reproduced numbers of every row",
+    "parameters": "Published and reproduced numbers against parameters",
+    "multiply_adds": "Published and reproduced numbers against multiply-adds",
 }
 
 
-def write_report(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write a comparison's report, its runs and its plot.
+def write_report(
+    comparison: Comparison, folder: Path, formats: Collection[str] = FORMATS
+) -> list[Path]:
+    """Write a comparison's report, its runs and its plots.
 
     Args:
-        comparison: What to write about.
+        comparison: What to write about, with costs.
         folder: Where; made if it is not there.
+        formats: Which of `FORMATS`.
 
     Returns:
         The files.
-
-    Raises:
-        ValueError: No run counts yet.
     """
-    if not comparison.records:
-        raise ValueError(
-            f"no run of {comparison.table.id} counts yet; train with: "
-            f"python -m experiments table run {comparison.table.id} --seeds 5"
-        )
     folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / name for name in ("report.md", "runs.csv", "plot.png")]
-    files[0].write_text(as_markdown(comparison), encoding="utf-8")
-    write_runs(comparison, files[1])
-    write_plot(comparison, files[2])
+    files = []
+    pictures = _write_plots(comparison, folder, [f for f in PICTURES if f in formats])
+    if "md" in formats:
+        files.append(folder / "report.md")
+        files[-1].write_text(as_markdown(comparison, pictures), encoding="utf-8")
+    if "csv" in formats:
+        files.append(folder / "table.csv")
+        write_table_csv(comparison, files[-1])
+        if comparison.records:
+            files.append(folder / FILE_NAME)
+            runs = [(row.row, row.records) for row in comparison.rows]
+            write_runs(runs, files[-1], comparison.recipe)
+    if "tex" in formats:
+        files.append(folder / "table.tex")
+        files[-1].write_text(as_latex(comparison), encoding="utf-8")
+    return [*files, *pictures]
+
+
+def _write_plots(comparison: Comparison, folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    if not suffixes:
+        return []
+    figures = {
+        "plot": draw_comparison(comparison),
+        "parameters": draw_family(comparison, "fused"),
+        "multiply_adds": draw_family(comparison, "multiply_adds"),
+    }
+    files = []
+    for name, figure in figures.items():
+        if figure is not None:
+            for suffix in suffixes:
+                files.append(folder / f"{name}.{suffix}")
+                save_figure(figure, files[-1])
     return files
 
 
-def as_markdown(comparison: Comparison) -> str:
-    """The report as Markdown."""
+def as_markdown(comparison: Comparison, pictures: Sequence[Path] = ()) -> str:
+    """The report as Markdown, with links to the pictures and to the runs beside it."""
     table = comparison.table
     parts = [
         f"# {table.title}",
@@ -70,14 +84,18 @@ def as_markdown(comparison: Comparison) -> str:
         f"Numbers: {'; '.join(table.source)}.",
         _markdown_table(comparison_columns(comparison)),
         _list(footnotes(comparison)),
-        "![Published and reproduced numbers of every row](plot.png)",
-        "Every run: [runs.csv](runs.csv) (metrics as recorded: accuracies from 0 to 1).",
+        *(f"![{PICTURED[stem]}]({name})" for stem, name in _one_of_each(pictures).items()),
     ]
+    if comparison.records:
+        parts.append(
+            f"Every run: [{FILE_NAME}]({FILE_NAME}) (metrics as recorded: accuracies from 0 to 1)."
+        )
     sections = {
+        "Outside the expected": deviations(comparison),
         "Remarks": table.remarks,
         "How it was made": how_it_was_made(comparison),
         "Runs that do not count": _left_out(comparison),
-        "What is known of the published runs": _facts(table),
+        "What is known of the published runs": published_facts(table),
     }
     for title, lines in sections.items():
         if lines:
@@ -87,16 +105,20 @@ def as_markdown(comparison: Comparison) -> str:
 
 def how_it_was_made(comparison: Comparison) -> list[str]:
     """Commands, seeds, data, hardware and versions of the runs, as their records have them."""
+    if not any(row.row.config for row in comparison.rows):
+        return []
+    recipe = f" --recipe {comparison.recipe}" if comparison.recipe else ""
     lines = []
     for row in comparison.rows:
         if row.records:
             seeds = [record.seed for record in row.records if record.seed is not None]
-            command = f"python -m experiments fit --config {row.row.config} --seed_everything SEED"
+            command = f"python -m experiments fit --config {row.row.config}{recipe}"
+            command += " --seed_everything SEED"
             lines.append(f"{row.row.label}: `{command}`, seeds {seeds_in_words(seeds)}")
-    most = max(len(row.records) for row in comparison.rows)
+    most = max(len(row.records) for row in comparison.rows) or 1
     lines.append(
         "all that is missing, one after another: "
-        f"`python -m experiments table run {comparison.table.id} --seeds {most}`"
+        f"`python -m experiments table run {comparison.table.id}{recipe} --seeds {most}`"
     )
     described: dict[str, Callable[[RunRecord], str]] = {
         "data": _data,
@@ -112,52 +134,13 @@ def how_it_was_made(comparison: Comparison) -> list[str]:
     return lines
 
 
-def write_runs(comparison: Comparison, file: Path) -> None:
-    """Write one line for each run that counts, facts as recorded; a missing one is empty."""
-    records = comparison.records
-    metrics = sorted({name for record in records for name in _metrics(record)})
-    packages = list(dict.fromkeys(p for r in records for p in r.facts.get("versions", {})))
-    header = ["row", "seed", *metrics, *OUTCOME, *ORIGIN, *packages]
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        for row in comparison.rows:
-            for record in row.records:
-                found = _metrics(record)
-                writer.writerow(
-                    [
-                        row.row.key,
-                        record.seed,
-                        *(found.get(name) for name in metrics),
-                        *(_cell(record, keys) for keys in (*OUTCOME.values(), *ORIGIN.values())),
-                        *(_cell(record, ("versions", package)) for package in packages),
-                    ]
-                )
-
-
-def _metrics(record: RunRecord) -> dict[str, float]:
-    metrics: dict[str, float] = record.facts.get("metrics", {}).get("test", {})
-    return metrics
-
-
-def _fact(record: RunRecord, *keys: str) -> Any:
-    value: Any = record.facts
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _cell(record: RunRecord, keys: Sequence[str]) -> Any:
-    value = _fact(record, *keys)
-    return "; ".join(map(str, value)) if isinstance(value, list) else value
-
-
 def _data(record: RunRecord) -> str:
     data = record.facts.get("data") or {}
     if not data:
         return ""
     counts = ", ".join(f"{data[key]:,} {key}" for key in ("train", "val", "test") if data.get(key))
-    return f"{data.get('name')} ({counts} images), SHA-256 {data.get('sha256')}"
+    images = f" ({counts} images)" if counts else ""
+    return f"{data.get('name', 'unnamed')}{images}, SHA-256 {data.get('sha256')}"
 
 
 def _hardware(record: RunRecord) -> str:
@@ -166,7 +149,7 @@ def _hardware(record: RunRecord) -> str:
         return ""
     gpus = Counter(hardware.get("gpus") or []).items()
     graphics = ", ".join(f"{number} x {name}" for name, number in gpus) or "no GPU"
-    devices = _fact(record, "devices", "world_size")
+    devices = fact(record, "devices", "world_size")
     trained_on = f", trained on {devices} devices" if devices and devices > 1 else ""
     return (
         f"{hardware.get('cpu')}, cores: {hardware.get('cores')}, threads: "
@@ -179,10 +162,10 @@ def _versions(record: RunRecord) -> str:
 
 
 def _commit(record: RunRecord) -> str:
-    commit = _fact(record, "git", "commit")
+    commit = fact(record, "git", "commit")
     if not commit:
         return "unknown"
-    return f"{commit[:12]}{' with uncommitted changes' if _fact(record, 'git', 'dirty') else ''}"
+    return f"{commit[:12]}{' with uncommitted changes' if fact(record, 'git', 'dirty') else ''}"
 
 
 def _tally(texts: Iterable[str]) -> str:
@@ -211,22 +194,36 @@ def _left_out(comparison: Comparison) -> list[str]:
     return [f"{why} ({_runs(number)})" for why, number in reasons.items()]
 
 
-def _facts(table: TableSpec) -> list[str]:
+def published_facts(table: TableSpec) -> list[str]:
+    """What is known of the published runs, and why cells of the table are empty."""
     protocol = [
         f"{key.replace('_', ' ')}: {'not published' if value is None else value}"
         for key, value in table.protocol.items()
     ]
+    empty = [f"no number in {cells}" for cells in table.empty_cells()]
     notes = [f"row {row.label}: {note}" for row in table.rows for note in row.notes]
     doubts = [f"doubt: {doubt}" for doubt in table.doubts]
-    return [f"data set: {table.dataset}", *protocol, *table.notes, *notes, *doubts]
+    return [f"data set: {table.dataset}", *protocol, *empty, *table.notes, *notes, *doubts]
 
 
-def _markdown_table(columns: Iterable[CellColumn]) -> str:
-    columns = list(columns)
+def _one_of_each(pictures: Sequence[Path]) -> dict[str, str]:
+    """Name of the first file of each picture, by what it shows."""
+    return {picture.stem: picture.name for picture in reversed(pictures)}
+
+
+def _markdown_table(columns: Sequence[CellColumn]) -> str:
     header = [column.header for column in columns]
     rule = ["---"] + ["---:"] * (len(columns) - 1)
-    rows = zip(*(column.cells for column in columns), strict=True)
+    rows = zip(*map(_markdown_cells, columns), strict=True)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
+
+
+def _markdown_cells(column: CellColumn) -> list[str]:
+    cells = [cell.replace("|", "\\|") for cell in column.cells]
+    tones = column.tones or [""] * len(cells)
+    return [
+        f"**{cell}**" if tone and cell else cell for cell, tone in zip(cells, tones, strict=True)
+    ]
 
 
 def _list(lines: Iterable[str]) -> str:

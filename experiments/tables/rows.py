@@ -1,5 +1,7 @@
 """Which runs count for a row, and in words why the others do not."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from experiments.compose import ConfigError, compose, merge
+from experiments.arguments import read_arguments
+from experiments.compose import ConfigError, merge
 from experiments.record import RunRecord, find_runs
 from experiments.tables.spec import RowSpec
 
@@ -28,6 +31,7 @@ IMMATERIAL = (
     "trainer.log_every_n_steps",
     "trainer.logger",
     "trainer.benchmark",
+    "histograms",
     "model.init_args.channels_last",
     "model.init_args.compile",
     "published_batch",
@@ -38,6 +42,8 @@ IMMATERIAL = (
     "ckpt_path",  # `reasons_against` looks whose checkpoint it is
 )
 _UNSET = object()
+# What the errors of `experiments.errors` say of runs that only the machine has stopped.
+_GOES_ON = ("--ckpt_path last", "another process of this run has ended")
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,20 @@ class LeftOut:
         return ", ".join(self.reasons[:3]) + more
 
     @property
+    def checkpoint(self) -> Path | None:
+        """The checkpoint to go on from, None if the run is not one to be resumed.
+
+        That is a run which was stopped from outside and lacks nothing but its end. What has failed
+        by itself would fail again, unless it says that it can go on.
+        """
+        if len(self.reasons) > 1:
+            return None
+        why = str(self.record.facts.get("why"))
+        stopped = self.record.state in ("interrupted", "killed")
+        goes_on = self.record.state == "failed" and any(text in why for text in _GOES_ON)
+        return self.record.last_checkpoint if stopped or goes_on else None
+
+    @property
     def under_way(self) -> bool:
         """Whether it will count once it has finished, as far as can be said."""
         return self.reasons == ("running",)
@@ -65,33 +85,44 @@ class RowRuns:
 
     Attributes:
         row: The row.
-        first_seed: Seed in the row's config.
+        declared: What the row's config says, with the recipe and the options that were asked for.
+        first_seed: Seed in it.
         counted: The run that counts for each seed.
         left_out: The other runs that trained this row, newest first.
     """
 
     row: RowSpec
+    declared: Mapping[str, Any]
     first_seed: int
     counted: dict[int, RunRecord]
     left_out: tuple[LeftOut, ...]
 
 
-def gather_runs(row: RowSpec, runs: Path, metric: str | None = None) -> RowRuns:
+def gather_runs(
+    row: RowSpec,
+    runs: Path,
+    metric: str | None = None,
+    recipe: Path | None = None,
+    options: Sequence[str] = (),
+) -> RowRuns:
     """Sort a row's runs into those that count and the others.
 
-    Of several runs with one seed that would count, the newest does.
+    Of several runs with one seed that would count, the newest does. Under another recipe other runs
+    count: those whose configuration is the row's with the recipe above it, however they were asked
+    for. So no run counts both for the row as published and under a recipe that changes it.
 
     Args:
         row: A row that has a config.
         runs: Folder of all runs.
         metric: The metric that a run must have been tested for, None for any.
+        recipe: A config file above the row's, None for the row as it is.
+        options: Options of `fit` above both.
 
     Raises:
-        ConfigError: The row's config is wrong.
+        ConfigError: The row's config or the recipe is wrong.
     """
-    assert row.config is not None
     assert row.name is not None
-    declared = compose([row.config]).declared
+    declared = declared_by(row, recipe, options)
     counted: dict[int, RunRecord] = {}
     left_out = []
     for record in find_runs(runs, row.name):
@@ -108,7 +139,21 @@ def gather_runs(row: RowSpec, runs: Path, metric: str | None = None) -> RowRuns:
     first_seed = declared.get("seed_everything", 0)
     if isinstance(first_seed, bool) or not isinstance(first_seed, int):
         raise ConfigError(f"{row.config}: seed_everything is {first_seed!r}; write a number")
-    return RowRuns(row, first_seed, dict(sorted(counted.items())), tuple(left_out))
+    return RowRuns(row, declared, first_seed, dict(sorted(counted.items())), tuple(left_out))
+
+
+def declared_by(
+    row: RowSpec, recipe: Path | None = None, options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What a row's config says now, with a recipe and then options of `fit` above it.
+
+    Raises:
+        ConfigError: The row's config or the recipe is wrong.
+    """
+    assert row.config is not None
+    above = [] if recipe is None else ["--recipe", str(recipe)]
+    read = read_arguments(["fit", "--config", str(row.config), *above, *options])
+    return asked_for(read.composition.declared, read.overrides)
 
 
 def reasons_against(
@@ -158,15 +203,31 @@ def changes(
         overrides: `key=value` of its command line.
         declared: The row's config as it is now.
     """
-    was = dict(recorded)
-    for override in overrides:
-        was = merge(was, _tree(override))
-    before, now = dict(_leaves(was)), dict(_leaves(declared))
+    before, now = material(asked_for(recorded, overrides)), material(declared)
     return [
         f"{key} was {_shown(before, key)}, now {_shown(now, key)}"
         for key in dict.fromkeys([*before, *now])
-        if not _is_immaterial(key) and before.get(key, _UNSET) != now.get(key, _UNSET)
+        if before.get(key, _UNSET) != now.get(key, _UNSET)
     ]
+
+
+def material(declared: Mapping[str, Any]) -> dict[str, Any]:
+    """What matters in a configuration, by dotted key."""
+    return {key: value for key, value in _leaves(declared) if not _is_immaterial(key)}
+
+
+def asked_for(declared: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """What a run was asked for: its declared config with the `key=value` of its command line."""
+    asked = dict(declared)
+    for override in overrides:
+        asked = merge(asked, _tree(override))
+    return asked
+
+
+def digest(declared: Mapping[str, Any]) -> str:
+    """SHA-256 of what matters in a configuration."""
+    text = json.dumps(material(declared), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def metric_of(record: RunRecord, metric: str) -> float | None:
@@ -215,9 +276,12 @@ def _shown(leaves: Mapping[str, Any], key: str) -> str:
 
 
 def _continues_another_run(record: RunRecord) -> bool:
-    paths = [o.partition("=")[2] for o in record.overrides if o.startswith("ckpt_path=")]
-    folder = record.folder.resolve()
+    earlier = (part.get("overrides", []) for part in record.facts.get("earlier_configs", []))
+    every = (override for overrides in (*earlier, record.overrides) for override in overrides)
+    paths = (o.partition("=")[2] for o in every if o.startswith("ckpt_path="))
+    # By the name of its folder, which no other run has: the folder may lie elsewhere by now.
     return any(
-        path not in ("last", "null") and not Path(path).resolve().is_relative_to(folder)
+        Path(path).resolve().parent.parent.name != record.folder.name
         for path in paths
+        if path not in ("last", "null")
     )

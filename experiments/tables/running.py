@@ -1,225 +1,194 @@
-"""`table run`: plan a table's runs, then train what is missing, one run after another."""
+"""`table run`: train what a plan says, several runs at once where asked, and none twice."""
 
-import os
 import shlex
-import signal
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, NamedTuple
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments.arguments import read_arguments
-from experiments.tables.cells import CellColumn
+from experiments.tables.claims import Claim
 from experiments.tables.comparison import measured
-from experiments.tables.rows import RowRuns, changes, gather_runs
-from experiments.tables.spec import RowSpec, TableSpec
-from experiments.tables.terminal import print_grid, say
+from experiments.tables.estimating import clock, estimate, total
+from experiments.tables.planning import Request, Task, look_again
+from experiments.tables.processes import LocalProcess, RunProcess, Start, shares
+from experiments.tables.progress import PlanProgress
+from experiments.tables.terminal import say
 
-Action = Literal["keep", "leave", "train"]
-SECONDS_TO_STOP = 120
-
-
-class Outcome(NamedTuple):
-    """How a process ended: its exit status and the last line it printed."""
-
-    status: int
-    last_line: str
+# Between two looks at the processes, and at a run that another process has claimed.
+_SECONDS, _SECONDS_FOR_OTHERS = 0.2, 5.0
 
 
-Runner = Callable[[Sequence[str]], Outcome]
+@dataclass
+class _UnderWay:
+    """A run that is being made here."""
+
+    task: Task
+    head: str
+    claim: Claim
+    process: RunProcess
+    slot: int
+    began: float
 
 
-@dataclass(frozen=True)
-class Task:
-    """One run of the plan.
+class Pool:
+    """Makes the runs of a plan, each in a process of its own.
 
-    Attributes:
-        row: What to train.
-        seed: With which seed.
-        action: `keep` what is there, `leave` it alone because it is running, or `train`.
-        why: What is there already, and why it is trained again.
-    """
-
-    row: RowSpec
-    seed: int
-    action: Action
-    why: str
-
-    @property
-    def name(self) -> str:
-        """Row and seed."""
-        return f"{self.row.key} seed {self.seed}"
-
-    def command(self, runs: Path, options: Sequence[str] = ()) -> list[str]:
-        """The words of the command that trains it, `python` aside."""
-        given = ["--config", str(self.row.config), "--seed_everything", str(self.seed)]
-        return ["-m", "experiments", "fit", *given, "--runs", str(runs), *options]
-
-
-def plan_runs(table: TableSpec, rows: Sequence[RowSpec], seeds: int, runs: Path) -> list[Task]:
-    """What has to be trained so that each row has runs with its first `seeds` seeds.
+    A run that fails does not stop the others. What another process is making is looked at again
+    until it is done, and taken over if that process has gone before.
 
     Args:
-        table: The table.
-        rows: Rows of it.
-        seeds: How many seeds, counted up from the one in the row's config.
-        runs: Folder of all runs.
-    """
-    tasks = []
-    for row in rows:
-        first = _found(table, row, runs).first_seed
-        tasks += [_task(table, row, seed, runs) for seed in range(first, first + seeds)]
-    return tasks
-
-
-def run_plan(
-    table: TableSpec,
-    tasks: Sequence[Task],
-    runs: Path,
-    options: Sequence[str],
-    console: Console,
-    runner: Runner | None = None,
-) -> int:
-    """Train what the plan says, one after another; a run that fails does not stop the others.
-
-    Args:
-        table: The table.
+        request: What is to be run.
         tasks: The plan.
-        runs: Folder of all runs.
-        options: Further options of `fit`.
         console: Where progress is shown.
-        runner: Runs a command; None for a process of its own.
-
-    Returns:
-        The exit status: 1 if a run failed, 130 after Ctrl-C, else 0.
+        jobs: How many runs at once.
+        waits: Whether to wait for runs that other processes are making.
+        start: Starts a process.
     """
-    to_train = [task for task in tasks if task.action == "train"]
-    failed: list[tuple[Task, str]] = []
-    started = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    quiet = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=quiet) as progress:
-        bar = progress.add_task("", total=len(to_train))
-        for number, task in enumerate(to_train, 1):
-            head = f"[{number}/{len(to_train)}] {task.name}"
-            progress.update(bar, description=escape(head))
+
+    def __init__(
+        self,
+        request: Request,
+        tasks: Sequence[Task],
+        console: Console,
+        *,
+        jobs: int = 1,
+        waits: bool = True,
+        start: Start = LocalProcess,
+    ) -> None:
+        self._request = request
+        self._console = console
+        self._waits = waits
+        self._start = start
+        self._shares = shares(jobs)
+        to_do = [task for task in tasks if task.is_to_do or task.action == "leave"]
+        self._heads = {
+            task.name: f"[{number}/{len(to_do)}] {task.name}"
+            for number, task in enumerate(to_do, 1)
+        }
+        self._queue = list(to_do)
+        self._look_at: dict[str, float] = {}  # when to look again at what others are making
+        self._under_way: list[_UnderWay] = []
+        self._failed: list[tuple[Task, str]] = []
+        self._began = time.monotonic()
+        self._progress = PlanProgress(request, len(to_do), console)
+
+    def run(self) -> int:
+        """Make the runs.
+
+        Returns:
+            The exit status: 1 if a run failed, 130 after Ctrl-C, else 0.
+        """
+        with self._progress:
             try:
-                reason, said = _train(table, task, runs, options, runner or run_process)
+                while self._queue or self._under_way:
+                    self._start_runs()
+                    self._collect()
+                    if self._queue or self._under_way:
+                        time.sleep(_SECONDS)
             except KeyboardInterrupt:
-                progress.stop()
-                say(console, f"interrupted in {head}; the same command goes on from here")
+                self._stop()
                 return 130
-            if reason:
-                failed.append((task, reason))
-            say(console, f"{head}: {said} ({_clock(time.monotonic() - started)} so far)")
-            progress.advance(bar)
-    if failed:
-        say(console, f"{len(failed)} of {len(to_train)} runs failed; to see one fail again:")
-        for task, reason in failed:
-            command = shlex.join(["python", *task.command(runs, options)])
-            say(console, f"  {task.name}: {reason}\n    {command}")
-    return 1 if failed else 0
+        if self._failed:
+            number = f"{len(self._failed)} of {len(self._heads)}"
+            self._say(f"{number} runs failed; to see one fail again:")
+            for task, reason in self._failed:
+                command = shlex.join(["python", *task.command(self._request)])
+                self._say(f"  {task.name}: {reason}\n    {command}")
+        return 1 if self._failed else 0
 
+    def _start_runs(self) -> None:
+        free = set(range(len(self._shares))) - {run.slot for run in self._under_way}
+        for task in list(self._queue):
+            if not free:
+                return
+            if time.monotonic() < self._look_at.get(task.name, 0.0):
+                continue
+            slot = min(free)
+            if self._try(task, slot):
+                free.remove(slot)
 
-def show_plan(
-    table: TableSpec, tasks: Sequence[Task], options: Sequence[str], console: Console
-) -> None:
-    """Print what will be trained, what is there already, and why something is trained again."""
-    columns = [
-        CellColumn("row", [task.row.key for task in tasks]),
-        CellColumn("seed", [str(task.seed) for task in tasks]),
-        CellColumn("", [task.action for task in tasks], words=True),
-        CellColumn("why", [task.why for task in tasks], words=True),
-    ]
-    print_grid(console, columns, f"{table.id}: plan")
-    count = sum(task.action == "train" for task in tasks)
-    say(console, f"{count} of {len(tasks)} runs to train")
-    overrides = read_arguments(["fit", *options]).overrides
-    if against := changes({}, overrides, {}):
-        keys = ", ".join(reason.partition(" was ")[0] for reason in against)
-        say(console, f"runs made with other values of {keys} will not count for the table")
+    def _try(self, task: Task, slot: int) -> bool:
+        """Start a run, unless there is no need to or another process has claimed it."""
+        head = self._heads[task.name]
+        claim = Claim.take(task.claim)
+        now = look_again(self._request, task, claimed=claim is not None)
+        if claim is not None and now.is_to_do:
+            self._queue.remove(task)
+            self._begin(now, head, claim, slot)
+            return True
+        if claim is not None:
+            claim.release()
+        if now.action == "keep":
+            self._queue.remove(task)
+            self._done(f"{head}: left out, {now.why} by now")
+        elif not self._waits:
+            self._queue.remove(task)
+            self._done(f"{head}: left to another process, {now.why}")
+        else:
+            if task.name not in self._look_at:
+                self._say(f"{head}: {now.why}; waiting for it")
+            self._look_at[task.name] = time.monotonic() + _SECONDS_FOR_OTHERS
+        return False
 
-
-def run_process(words: Sequence[str]) -> Outcome:
-    """Run `python WORDS` in a process of its own; Ctrl-C lets it write its record first."""
-    with tempfile.TemporaryFile() as output:
-        # In a group of its own the process gets exactly one signal, from here.
-        process = subprocess.Popen(
-            [sys.executable, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
+    def _begin(self, task: Task, head: str, claim: Claim, slot: int) -> None:
+        self._progress.begin(task)
+        words = task.command(self._request)
         try:
-            status = process.wait()
+            process = self._start(words, self._shares[slot], claim.fileno())
         except BaseException:
-            _stop(process)
+            claim.release()
             raise
-        output.seek(0)
-        lines = output.read().decode(errors="replace").split("\n")
-    return Outcome(status, next((line.strip() for line in lines[::-1] if line.strip()), ""))
+        self._under_way.append(_UnderWay(task, head, claim, process, slot, time.monotonic()))
+        if not self._console.is_terminal:
+            self._say(f"{head}: {task.action}, {task.why}")
 
+    def _collect(self) -> None:
+        for run in list(self._under_way):
+            outcome = run.process.poll()
+            if outcome is None:
+                self._progress.look(run.task)
+                continue
+            said, reason = self._outcome(run, outcome.reason)
+            run.claim.release()
+            self._under_way.remove(run)
+            if reason:
+                self._failed.append((run.task, reason))
+            self._progress.end(run.task, self._left())
+            self._done(f"{run.head}: {said} ({clock(time.monotonic() - self._began)} so far)")
 
-def _found(table: TableSpec, row: RowSpec, runs: Path) -> RowRuns:
-    return gather_runs(row, runs, table.reproduce.metric if table.reproduce else None)
+    def _outcome(self, run: _UnderWay, reason: str | None) -> tuple[str, str | None]:
+        """What to say of a run that has ended, and why it failed, None if it did not."""
+        took = clock(time.monotonic() - run.began)
+        if reason:
+            return f"failed after {took}: {reason}", reason
+        after = look_again(self._request, run.task, claimed=True)
+        if after.action != "keep":
+            return f"finished in {took}, but {after.why}", None
+        record = self._request.found(run.task.row).counted[run.task.seed]
+        value, table = measured(self._request.table, record), self._request.table
+        unit = table.column(table.reproduce.column).unit if table.reproduce else ""
+        return f"finished in {took}" + ("" if value is None else f", {value:.2f} {unit}"), None
 
+    def _left(self) -> str:
+        """How long the runs that are not finished will take, in words."""
+        tasks = [*(run.task for run in self._under_way), *self._queue]
+        known = estimate(self._request, tasks) if self._console.is_terminal else []
+        return total(known, len(self._shares)) if known and all(known) else ""
 
-def _task(table: TableSpec, row: RowSpec, seed: int, runs: Path) -> Task:
-    found = _found(table, row, runs)
-    if seed in found.counted:
-        return Task(row, seed, "keep", f"{found.counted[seed].folder.name} has finished")
-    others = [left for left in found.left_out if left.record.seed == seed]
-    for left in others:
-        if left.under_way:
-            return Task(row, seed, "leave", f"{left.record.folder.name} is running")
-    if others:
-        why = f"{others[0].record.folder.name} does not count: {others[0].why}"
-        return Task(row, seed, "train", why)
-    return Task(row, seed, "train", "no run yet")
+    def _stop(self) -> None:
+        self._progress.stop()
+        for run in self._under_way:
+            run.process.terminate()
+        for run in self._under_way:
+            run.process.wait()
+            run.claim.release()
+        where = ", ".join(run.head for run in self._under_way) or "before the next run"
+        self._say(f"interrupted in {where}; the same command goes on from here")
 
+    def _done(self, text: str) -> None:
+        self._say(text)
+        self._progress.count()
 
-def _train(
-    table: TableSpec, task: Task, runs: Path, options: Sequence[str], runner: Runner
-) -> tuple[str | None, str]:
-    """Train one run unless somebody else has; returns why it failed (None) and what to say."""
-    now = _task(table, task.row, task.seed, runs)
-    if now.action != "train":
-        return None, f"left out, {now.why} by now"
-    began = time.monotonic()
-    outcome = runner(task.command(runs, options))
-    took = _clock(time.monotonic() - began)
-    after = _task(table, task.row, task.seed, runs)
-    if outcome.status != 0:
-        _, is_error, error = outcome.last_line.partition("error: ")
-        reason = error if is_error else f"exit status {outcome.status}"
-        return reason, f"failed after {took}: {reason}"
-    if after.action != "keep":
-        return None, f"finished in {took}, but {after.why}"
-    value = measured(table, _found(table, task.row, runs).counted[task.seed])
-    unit = table.column(table.reproduce.column).unit if table.reproduce else ""
-    return None, f"finished in {took}" + ("" if value is None else f", {value:.2f} {unit}")
-
-
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    # Not SIGINT, which what was started in a shell's background ignores.
-    process.terminate()
-    try:
-        process.wait(SECONDS_TO_STOP)
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    def _say(self, text: str) -> None:
+        say(self._console, text)

@@ -1,12 +1,13 @@
 """Columns that need no training: what a row's network costs, computed on the meta device."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.compose import ConfigError
-from experiments.tables.spec import TableSpec
+from experiments.compose import ConfigError, compose
+from experiments.tables.spec import RowSpec, TableSpec
 
 RowValues = Callable[[Mapping[str, Any]], Mapping[str, float]]
 
@@ -17,12 +18,13 @@ class StaticColumns(NamedTuple):
     Attributes:
         training: Parameters of the network that is trained.
         fused: Parameters of the deployed network, operators folded.
-        multiply_adds: Forward multiply-adds of the deployed network for one image.
+        multiply_adds: Forward multiply-adds of the deployed network for one image; None where its
+            images have no one size.
     """
 
     training: int
     fused: int
-    multiply_adds: int
+    multiply_adds: int | None
 
 
 def static_columns(config: Path) -> StaticColumns:
@@ -38,11 +40,30 @@ def static_columns(config: Path) -> StaticColumns:
     built: tuple[Any, Any] = build([config], device="meta")
     model, data = built
     deployed = model.deployed()
+    size = getattr(data, "input_size", None)
     return StaticColumns(
         training=count_parameters(model.network),
         fused=count_parameters(deployed),
-        multiply_adds=multiply_adds(deployed, data.input_size),
+        multiply_adds=multiply_adds(deployed, size) if size else None,
     )
+
+
+def columns_of_rows(rows: Iterable[RowSpec]) -> Iterator[StaticColumns | None]:
+    """Each row's columns, None for a row without a config; equal networks are built once.
+
+    Raises:
+        ConfigError: A row's config is wrong.
+    """
+    known: dict[str, StaticColumns] = {}
+    for row in rows:
+        if row.config is None:
+            yield None
+            continue
+        declared = compose([row.config]).declared
+        network = json.dumps([declared.get("model"), declared.get("data")], default=str)
+        if network not in known:
+            known[network] = static_columns(row.config)
+        yield known[network]
 
 
 def defined_values(table: TableSpec) -> dict[str, Mapping[str, float]]:

@@ -12,13 +12,17 @@ from experiments.tables.cells import (
     CellColumn,
     comparison_columns,
     defined_columns,
-    footnotes,
     published_columns,
+    speed_cells,
     static_cells,
 )
 from experiments.tables.comparison import Comparison
+from experiments.tables.footnotes import deviations, footnotes
 from experiments.tables.spec import TableSpec
 from experiments.tables.static import StaticColumns
+
+# What words are broken to at least.
+_LEAST_WORDS = 20
 
 
 def say(console: Console, text: str) -> None:
@@ -39,6 +43,29 @@ def print_grid(console: Console, columns: Iterable[CellColumn], title: str = "")
     console.width = before
 
 
+def print_groups(console: Console, groups: Mapping[str, Sequence[CellColumn]]) -> None:
+    """Print grids with the same columns below each other, each under its title.
+
+    Numbers are never cut off; the columns of words share what width is left.
+    """
+    columns = list(zip(*groups.values(), strict=True))
+    widths = [
+        max(len(text) for part in parts for text in (part.header, *part.cells)) for parts in columns
+    ]
+    # A space on both sides of a cell, and a line between two of them.
+    spare = console.width - sum(widths) - 3 * len(widths) - 1
+    words = [place for place, parts in enumerate(columns) if parts[0].words]
+    for place in words:
+        widths[place] = max(_LEAST_WORDS, widths[place] + min(0, spare // len(words)))
+    before, console.width = console.width, max(console.width, sum(widths) + 3 * len(widths) + 1)
+    for title, group in groups.items():
+        grid = _grid(group, title)
+        for column, width in zip(grid.columns, widths, strict=True):
+            column.width = width
+        console.print(grid)
+    console.width = before
+
+
 def _grid(columns: Sequence[CellColumn], title: str) -> Table:
     grid = Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
     for place, column in enumerate(columns):
@@ -50,19 +77,29 @@ def _grid(columns: Sequence[CellColumn], title: str) -> Table:
             min_width=max(map(len, column.cells), default=0) if whole else None,
             overflow="fold",
         )
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        grid.add_row(*map(Text, cells))
+    toned = ([*map(Text, column.cells, _styles(column))] for column in columns)
+    for cells in zip(*toned, strict=True):
+        grid.add_row(*cells)
     return grid
+
+
+def _styles(column: CellColumn) -> list[str]:
+    tones = column.tones or [""] * len(column.cells)
+    return ["bold red" if tone == "bad" else "" for tone in tones]
 
 
 def _transposed(columns: Sequence[CellColumn]) -> list[CellColumn]:
     first, *others = columns
     titles = CellColumn(first.header, [column.header for column in others])
     rows = zip(*(column.cells for column in others), strict=True)
+    tones = zip(*(column.tones or [""] * len(first.cells) for column in others), strict=True)
     words = any(column.words for column in others)
     return [
         titles,
-        *(CellColumn(name, list(row), words) for name, row in zip(first.cells, rows, strict=True)),
+        *(
+            CellColumn(name, list(row), words, tone)
+            for name, row, tone in zip(first.cells, rows, tones, strict=True)
+        ),
     ]
 
 
@@ -89,19 +126,26 @@ def print_static(
         *published_columns(table),
         *defined_columns(table, defined),
         *static_cells(computed),
+        *speed_cells(table.rows),
     ]
     print_grid(console, columns, table.title)
     if any(computed):
         say(
             console,
             "Published numbers first. Computed here: parameters and forward multiply-adds for one "
-            "image; fused is the deployed network.",
+            "image; fused is the deployed network. Milliseconds and images/s are measured.",
         )
     if defined:
         say(console, "Published numbers first, then the same as the definitions give them.")
     say(console, f"Paper: {reference(table)}")
     say(console, f"Source: {'; '.join(table.source)}")
-    for heading, lines in (("Notes", table.notes), ("Doubts", table.doubts)):
+    of_rows = (f"{row.label}: {note}" for row in table.rows for note in row.notes)
+    words = {
+        "Empty cells": table.empty_cells(),
+        "Notes": (*table.notes, *of_rows),
+        "Doubts": table.doubts,
+    }
+    for heading, lines in words.items():
         if lines:
             say(console, "\n".join([f"{heading}:", *(f"  - {line}" for line in lines)]))
 
@@ -109,7 +153,7 @@ def print_static(
 def print_comparison(console: Console, comparison: Comparison) -> None:
     """Print published numbers beside reproduced ones, and the runs that do not count."""
     print_grid(console, comparison_columns(comparison), comparison.table.title)
-    for line in footnotes(comparison):
+    for line in [*footnotes(comparison), *deviations(comparison)]:
         say(console, line)
     for row in comparison.rows:
         for left in row.left_out:

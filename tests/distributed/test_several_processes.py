@@ -48,11 +48,17 @@ def test_the_same_checkpoint_gives_the_same_numbers_on_one_and_on_three_processe
     """360 images: 8 batches of 50 on one, 18 of 7 on each of three, the last ones not full."""
     words = evaluate("test", here, whole.last_checkpoint)
     assert main(words) == 0
-    alone = newest(here).facts["metrics"]["test"]
+    tested_alone = newest(here)
+    alone = tested_alone.facts["metrics"]["test"]
     three = ["--trainer.devices", "3", "--trainer.strategy", "ddp", "--data.eval_batch_size", "7"]
     assert apart(here, ["-m", "experiments", *words, *three]).returncode == 0
     together = newest(here).facts["metrics"]["test"]
     assert newest(here).facts["command"] == "test"
+    one, three_together = (
+        (run.folder / "confusion_matrix.csv").read_text() for run in (tested_alone, newest(here))
+    )
+    assert one == three_together
+    assert sum(int(n) for line in one.splitlines()[1:] for n in line.split(",")[1:]) == 360
     for name in ("test/acc1", "test/acc1_fused", "test/acc5"):
         assert together[name] == alone[name]
     assert together["test/loss"] == pytest.approx(alone["test/loss"], rel=1e-6)

@@ -56,3 +56,14 @@ def test_a_file_that_says_where_to_compute_does_not_name_the_row(tmp_path: Path)
         path.touch()
     assert read_arguments(["fit", "--config", str(row), "--config", str(scale)]).row_file == row
     assert read_arguments(["fit", "--config", str(scale)]).row_file is None
+
+
+def test_a_recipe_lies_above_the_row_and_does_not_name_it(tmp_path: Path) -> None:
+    row, recipe = tmp_path / "row.yaml", tmp_path / "short.yaml"
+    row.write_text("trainer: {max_epochs: 9, devices: 1}\n")
+    recipe.write_text("trainer: {max_epochs: 1}\n")
+    read = read_arguments(["fit", "--config", str(row), "--recipe", str(recipe), "--runs", "x"])
+    assert read.row_file == row
+    assert read.config_files == [row, recipe]
+    assert read.composition.declared == {"trainer": {"max_epochs": 1, "devices": 1}}
+    assert read.overrides == ["runs=x"]

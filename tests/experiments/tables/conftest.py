@@ -9,6 +9,7 @@ import yaml
 
 from experiments.compose import compose
 from experiments.record import RunRecord
+from experiments.tables.static import StaticColumns
 
 RECIPE = {
     "seed_everything": 7,
@@ -131,3 +132,15 @@ def record_run(table: Path) -> Callable[..., RunRecord]:
         return record
 
     return write
+
+
+@pytest.fixture
+def networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows' made-up networks cost this; no class stands behind their configs."""
+    costs = {
+        "baseline": StaticColumns(1000, 1000, 50_000),
+        "operator": StaticColumns(1500, 1000, 30_000),
+    }
+    monkeypatch.setattr(
+        "experiments.tables.static.static_columns", lambda config: costs[config.stem]
+    )

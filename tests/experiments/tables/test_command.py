@@ -12,16 +12,6 @@ RecordRun = Callable[..., RunRecord]
 Capture = pytest.CaptureFixture[str]
 
 
-def test_list_says_how_many_rows_have_runs_that_count(
-    record_run: RecordRun, capsys: Capture
-) -> None:
-    record_run("operator", 7)
-    record_run("baseline", 7, status="failed")
-    assert main(["table", "list"]) == 0
-    line = next(line for line in capsys.readouterr().out.splitlines() if "small" in line)
-    assert line.split() == ["small", "Digits:", "a", "made-up", "table", "2", "1", "of", "2"]
-
-
 def test_list_imports_nothing_heavy(repository: Path) -> None:
     code = (
         "import sys; from experiments.__main__ import main; status = main(['table', 'list']);"
@@ -47,6 +37,7 @@ def test_rows_can_be_chosen(table: Path, capsys: Capture) -> None:
     assert "baseline" not in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("networks")
 def test_report_prints_and_writes(record_run: RecordRun, capsys: Capture) -> None:
     record_run("operator", 7, 0.95)
     record_run("operator", 8, 0.95, overrides=("trainer.max_epochs=1",))
@@ -62,10 +53,11 @@ def test_report_prints_and_writes(record_run: RecordRun, capsys: Capture) -> Non
     [
         (["show", "smal"], 2, "no table is called 'smal'; did you mean 'small'?"),
         (["run", "small", "--rows", "oprator"], 2, "no row 'oprator'; did you mean 'operator'?"),
-        (["run", "small", "--seeds", "0"], 2, "'0' is no number of seeds"),
+        (["run", "small", "--seeds", "0"], 2, "'0' is no number from 1 on"),
         (["run", "small", "--seed", "1"], 2, "unrecognized arguments: --seed"),
         (["run", "small", "--", "--runs", "x"], 2, "--runs does not belong after --"),
-        (["report", "small"], 1, "python -m experiments table run small --seeds 5"),
+        (["report", "small", "--formats", "pdf"], 2, "invalid choice: 'pdf'"),
+        (["report"], 2, "required: ID"),
         (["report", "small", "--", "--x"], 2, "table report takes no options after --"),
         (["shwo"], 2, "invalid choice: 'shwo'"),
         ([], 2, "required: COMMAND"),

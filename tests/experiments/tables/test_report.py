@@ -25,16 +25,60 @@ def comparison(record_run: RecordRun) -> Comparison:
     return compare(load_table("small"), Path("runs"))
 
 
-def test_a_report_is_a_text_the_runs_and_a_plot(comparison: Comparison, tmp_path: Path) -> None:
+def test_a_report_is_a_text_tables_and_plots(comparison: Comparison, tmp_path: Path) -> None:
     files = write_report(comparison, tmp_path / "results" / "small")
-    assert [file.name for file in files] == ["report.md", "runs.csv", "plot.png"]
+    names = ["report.md", "table.csv", "runs.csv", "table.tex", "plot.png", "plot.svg"]
+    assert [file.name for file in files] == names
     assert all(file.is_file() for file in files)
+    assert "](plot.png)" in files[0].read_text()
+
+
+def test_formats_are_chosen(comparison: Comparison, tmp_path: Path) -> None:
+    files = write_report(comparison, tmp_path / "small", ["md", "svg"])
+    assert sorted((tmp_path / "small").iterdir()) == sorted(files)
+    assert "](plot.svg)" in (tmp_path / "small" / "report.md").read_text()
+
+
+@pytest.mark.usefixtures("networks")
+def test_costs_are_plotted_where_they_differ(record_run: RecordRun, tmp_path: Path) -> None:
+    comparison = compare(load_table("small"), Path("runs"), costs=True)
+    files = write_report(comparison, tmp_path, ["md", "png"])
+    assert [file.name for file in files] == ["report.md", "plot.png", "multiply_adds.png"]
+    assert "multiply-adds](multiply_adds.png)" in files[0].read_text()
+
+
+def test_equal_comparisons_give_equal_files(comparison: Comparison, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_report(comparison, tmp_path / name, ["svg"])
+    assert (tmp_path / "one/plot.svg").read_text() == (tmp_path / "two/plot.svg").read_text()
+
+
+def test_the_table_as_csv_has_unrounded_numbers(comparison: Comparison, tmp_path: Path) -> None:
+    write_report(comparison, tmp_path, ["csv"])
+    plain, ours = csv.DictReader((tmp_path / "table.csv").open())
+    assert (plain["row"], plain["avg"], plain["avg_n"]) == ("baseline", "90.25", "3")
+    assert float(ours["avg_mean"]) == pytest.approx(94.0)
+    assert float(ours["avg_gain"]) == pytest.approx(3.0)
+    assert ours["avg_verdict"] == "within"
+    assert plain["avg_gain"] == ""
 
 
 def test_the_text_has_published_beside_reproduced(comparison: Comparison) -> None:
     text = as_markdown(comparison)
     assert "| Plain | 90.250 ± 0.354 | 91.000 ± 1.000 | 3 | +0.750 |" in text
     assert re.search(r"\| Ours \| 91.125 .* \| \+0.875 \| \+3.000 \| \+0.733 to \+5.267 \|", text)
+
+
+def test_a_number_outside_its_band_stands_out_and_is_explained(
+    content: dict[str, Any], write_table: Callable[..., Path], record_run: RecordRun
+) -> None:
+    content["reproduce"]["expected"] = {"below": 0.1, "above": 0.1}
+    content["rows"][0]["label"] = "a|b"
+    write_table(content)
+    record_run("baseline", 7, 0.8)
+    text = as_markdown(compare(load_table("small"), Path("runs")))
+    assert "| a\\|b | 90.250 ± 0.354 | **80.000** | 1 | **-10.250** |" in text
+    assert "## Outside the expected\n\n- a|b: avg below the expected 90.150 to 90.350 %" in text
 
 
 def test_the_text_says_how_it_was_made(comparison: Comparison) -> None:
@@ -104,13 +148,16 @@ def test_what_a_record_lacks_is_an_empty_cell(record_run: RecordRun, tmp_path: P
     (line,) = csv.DictReader((tmp_path / "runs.csv").open())
     assert {line[key] for key in ("images_per_second", "commit", "gpus", "cpu")} == {""}
     assert "None" not in text
-    assert "| Ours | 91.125 ± 0.177 | 90.000 | 1 | -1.125 | +0.875 |  |  |  |  |" in text
+    assert "| Ours | 91.125 ± 0.177 | 90.000 | 1 | -1.125 |" in text
 
 
-def test_without_runs_the_command_that_makes_them_is_named(table: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="python -m experiments table run small --seeds 5"):
-        write_report(compare(load_table("small"), Path("runs")), tmp_path / "small")
-    assert not (tmp_path / "small").exists()
+def test_without_runs_the_report_has_what_was_published(table: Path, tmp_path: Path) -> None:
+    files = write_report(compare(load_table("small"), Path("runs")), tmp_path, ["md", "csv", "tex"])
+    assert [file.name for file in files] == ["report.md", "table.csv", "table.tex"]
+    text = files[0].read_text()
+    assert "| Plain | 90.250 ± 0.354 |" in text
+    assert "no run counts yet" in text
+    assert "`python -m experiments table run small --seeds 1`" in text
 
 
 @pytest.mark.parametrize("runs", [1, 3])

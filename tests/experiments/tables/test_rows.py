@@ -217,3 +217,19 @@ def test_a_run_that_was_resumed_with_the_same_settings_counts(record_run: Record
     began = {"declared": declared, "overrides": ["runs=elsewhere"]}
     record_run("operator", 7, earlier_configs=[began])
     assert list(gather().counted) == [6, 7]
+
+
+def test_a_run_that_moved_with_its_folder_still_continues_itself(record_run: RecordRun) -> None:
+    record = record_run("operator", 7)
+    before = f"ckpt_path=elsewhere/{record.folder.name}/checkpoints/last.ckpt"
+    record.update(config={"overrides": [before]})
+    assert list(gather().counted) == [7]
+
+
+def test_a_run_that_began_from_another_runs_checkpoint_does_not_count_once_resumed(
+    record_run: RecordRun,
+) -> None:
+    declared = record_run("operator", 6).declared
+    began = {"declared": declared, "overrides": ["ckpt_path=other/checkpoints/last.ckpt"]}
+    record_run("operator", 7, earlier_configs=[began])
+    assert list(gather().counted) == [6]

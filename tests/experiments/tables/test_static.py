@@ -5,8 +5,14 @@ from typing import Any
 import pytest
 
 from experiments.compose import ConfigError
+from experiments.tables import static
 from experiments.tables.cells import defined_columns
-from experiments.tables.static import defined_values, static_columns
+from experiments.tables.static import (
+    StaticColumns,
+    columns_of_rows,
+    defined_values,
+    static_columns,
+)
 from experiments.tables.table_files import find_tables, load_table, read_table
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -35,6 +41,24 @@ def test_multiply_adds_are_those_of_the_deployed_network(repository: Path) -> No
     expected = 9 * (16 * 14 * 14 + 16 * 16 * 7 * 7 + 16 * 10 * 4 * 4)
     assert static_columns(folder / "baseline.yaml").multiply_adds == expected
     assert static_columns(folder / "do_conv.yaml").multiply_adds == expected
+
+
+def test_equal_networks_are_built_once(
+    content: dict[str, Any], write_table: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content["rows"].append(content["rows"][0] | {"key": "again"})
+    content["rows"].append(content["rows"][0] | {"key": "published only", "config": None})
+    write_table(content)
+    built = []
+
+    def build(config: Path) -> StaticColumns:
+        built.append(config.stem)
+        return StaticColumns(len(built), 0, 0)
+
+    monkeypatch.setattr(static, "static_columns", build)
+    found = list(columns_of_rows(load_table("small").rows))
+    assert built == ["baseline", "operator"]
+    assert [columns and columns.training for columns in found] == [1, 2, 1, None]
 
 
 @pytest.mark.parametrize("table", DEFINITIONS, ids=lambda table: table.id)

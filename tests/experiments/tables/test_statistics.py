@@ -3,7 +3,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from experiments.tables.statistics import summarise, welch_interval
+from experiments.tables.statistics import (
+    paired_difference,
+    prediction_margin,
+    summarise,
+    welch_interval,
+)
 
 accuracies = st.lists(st.floats(50, 100).map(lambda x: round(x, 2)), min_size=2, max_size=8)
 
@@ -72,3 +77,33 @@ def test_equal_runs_on_one_side_give_an_interval_without_a_warning(
 ) -> None:
     assert welch_interval([98.1] * 5, [98.0, 98.2, 98.3]) is not None
     assert not recwarn.list
+
+
+def test_pairs_are_compared_by_seed_as_computed_by_hand() -> None:
+    # Differences 1, 2, 3: mean 2, standard error 1 / sqrt(3), two degrees of freedom.
+    values, baseline = {1: 11.0, 2: 22.0, 3: 33.0, 9: 0.0}, {3: 30.0, 2: 20.0, 1: 10.0, 8: 5.0}
+    paired = paired_difference(values, baseline)
+    assert paired is not None
+    assert (paired.n, paired.difference) == (3, 2.0)
+    half = stats.t.ppf(0.975, 2) / 3**0.5
+    assert paired.interval == pytest.approx((2 - half, 2 + half))
+    assert paired.p == pytest.approx(2 * stats.t.sf(2 * 3**0.5, 2))
+
+
+@pytest.mark.parametrize(
+    ("values", "baseline"),
+    [
+        ({1: 1.0, 2: 2.0}, {2: 1.0, 3: 2.0}),  # one pair
+        ({1: 1.0, 2: 2.0}, {3: 1.0, 4: 2.0}),  # none
+        ({1: 0.3, 2: 0.4}, {1: 0.1, 2: 0.2}),  # equal differences, but for rounding
+    ],
+)
+def test_without_two_different_pairs_there_is_no_paired_test(
+    values: dict[int, float], baseline: dict[int, float]
+) -> None:
+    assert paired_difference(values, baseline) is None
+
+
+def test_a_prediction_reaches_as_far_as_the_textbook_says() -> None:
+    # One further run after five: t of 4 degrees of freedom times sqrt(1 + 1/5).
+    assert prediction_margin(2.0, 5, 5, 1) == pytest.approx(2.776445 * 2 * 1.2**0.5)

@@ -1,0 +1,77 @@
+"""Columns of measured speed: what the ledgers of `bench` hold on a table's rows."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from experiments.bench.ledger import (
+    LEDGERS,
+    Line,
+    circumstances,
+    milliseconds,
+    per_second,
+    read_ledger,
+)
+
+WHATS = {"forward": "forward", "training": "forward + backward", "step": "training step"}
+
+
+class _Column(NamedTuple):
+    """What the lines of one column have in common, but for the hardware."""
+
+    what: str
+    unfused: bool
+    circumstances: str
+    batch: int
+    size: str
+
+    def header(self, with_size: bool) -> str:
+        what = f"{WHATS[self.what]}{', unfused' if self.unfused else ''}"
+        unit = "ms" if self.batch == 1 else "images/s"
+        size = f", {self.size} px" if with_size else ""
+        return f"{what} {unit}, {self.circumstances}, batch {self.batch}{size}"
+
+
+def speed_columns(rows: Sequence[str | None], folder: Path = LEDGERS) -> dict[str, list[str]]:
+    """Return columns by their headers, which name the hardware: one cell for each row.
+
+    Batches of one image have their latency in milliseconds, larger ones their throughput in images
+    per second. A network whose operators can be folded stands with its deployed form among the
+    others, and with the one that is trained in a column `unfused` of its own. Columns without any
+    cell are left out, and so is the size where the table has no other.
+
+    Args:
+        rows: Names of the rows, as in `RowSpec.name`.
+        folder: Where the ledgers are.
+
+    Raises:
+        ConfigError: A ledger is damaged.
+    """
+    files = sorted(folder.glob("*-cpu_*.csv")) + sorted(folder.glob("*-cuda_*.csv"))
+    lines = [line for file in files for line in read_ledger(file) if line.row in rows]
+    columns: dict[_Column, dict[str, str]] = {}
+    for line in lines:
+        columns.setdefault(_column(line), {})[line.row] = _cell(line)
+    several = {column.size for column in columns}
+    return {
+        column.header(len(several) > 1): [cells.get(row or "", "") for row in rows]
+        for column, cells in _sorted(columns.items())
+    }
+
+
+def _sorted(
+    columns: Iterable[tuple[_Column, dict[str, str]]],
+) -> list[tuple[_Column, dict[str, str]]]:
+    order = list(WHATS)
+    return sorted(columns, key=lambda item: (order.index(item[0].what), *item[0][1:]))
+
+
+def _column(line: Line) -> _Column:
+    unfused = line.what == "forward" and line.fused == "no"
+    return _Column(line.what, unfused, circumstances(line), line.batch, line.size)
+
+
+def _cell(line: Line) -> str:
+    if line.batch == 1:
+        return milliseconds(line.median_ms)
+    return per_second(line.images_per_second)
