@@ -8,7 +8,11 @@ from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 
 from callbacks.batch_arithmetic import BatchArithmetic
 from callbacks.checkpoints import BestCheckpoint, ExceptionCheckpoint, LastCheckpoint
+from callbacks.confusion_matrix import ConfusionMatrix
+from callbacks.detection_pictures import DetectionPictures
 from callbacks.exact_evaluation import ExactEvaluation
+from callbacks.first_batch_images import FirstBatchImages
+from callbacks.histograms import Histograms
 from callbacks.model_summary import DeployedModelSummary
 from callbacks.progress_bar import RunProgressBar
 from callbacks.run_record import RunRecordCallback
@@ -36,16 +40,24 @@ def first_callbacks(session: RunSession, config: Any) -> list[Callback]:
     ]
 
 
-def last_callbacks(session: RunSession, trainer: Any, logs: bool) -> list[Callback]:
+def last_callbacks(session: RunSession, config: Any, logs: bool) -> list[Callback]:
     """Return the callbacks that are called after those of the config.
 
     Args:
         session: The run.
-        trainer: The Trainer's config; what it switches off stays off.
+        config: The command's whole config; what its Trainer switches off stays off.
         logs: Whether the run has a logger.
     """
     folder: Path = session.folder / "checkpoints"
-    callbacks: list[Callback] = [RunRecordCallback(session.record)]
+    trainer = config.trainer
+    callbacks: list[Callback] = [
+        RunRecordCallback(session.record),
+        FirstBatchImages(session.folder),
+        ConfusionMatrix(session.folder),
+        DetectionPictures(session.folder),
+    ]
+    if config.histograms is not None:
+        callbacks.append(Histograms(session.folder, config.histograms))
     if trainer.enable_model_summary is not False:
         callbacks.append(DeployedModelSummary())
     if trainer.enable_progress_bar is not False:

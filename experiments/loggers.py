@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from experiments.wandb_logger import ForgivingWandbLogger
+from experiments.wandb_scheme import PROJECT, TrainedRow, identify
 from experiments.whole_file import whole_file
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
@@ -61,28 +62,30 @@ class _ContinuingWriter(ExperimentWriter):
 
 
 def build_loggers(
-    folder: Path, row: str, seed: int | None, backbone: str, wandb: WandbMode, first_step: int = 0
+    folder: Path, run: TrainedRow, wandb: WandbMode, first_step: int = 0
 ) -> list[Logger]:
     """Return the loggers of a run.
 
     Args:
         folder: The run folder; its name is the W&B run id, so that a resumed run continues there.
-        row: Name of the row; its folder is the W&B group.
-        seed: The run's seed, a tag.
-        backbone: Name of the network, a tag.
+        run: What is trained.
         wandb: `auto` is online where the user is logged in and offline elsewhere.
         first_step: First optimisation step of this process.
     """
     loggers: list[Logger] = [RunCSVLogger(folder, first_step)]
     mode = _wandb_mode(wandb)
     if mode != "disabled":
-        group, _, name = row.rpartition("/")
+        identity = identify(run)
         loggers.append(
             ForgivingWandbLogger(
-                project=os.environ.get("WANDB_PROJECT", "convsuite"),
-                group=group or None,
-                name=f"{name}-seed{seed}",
-                tags=[tag for tag in (group.split("/")[0], backbone, f"seed{seed}") if tag],
+                summary=identity.published,
+                lines=identity.lines,
+                first_step=first_step,
+                project=os.environ.get("WANDB_PROJECT", PROJECT),
+                group=identity.group,
+                name=identity.name,
+                tags=list(identity.tags),
+                config=identity.config,
                 id=folder.name,
                 resume="allow",
                 save_dir=folder,

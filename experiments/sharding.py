@@ -6,8 +6,9 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from callbacks import DoConvFusionCallback
+from callbacks.histograms import Histograms
 
-_NEED_WHOLE_WEIGHTS = (DoConvFusionCallback, WeightAveraging)
+_NEED_WHOLE_WEIGHTS = (DoConvFusionCallback, Histograms, WeightAveraging)
 
 
 class ShardedStrategy(ModelParallelStrategy):

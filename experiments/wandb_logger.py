@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
@@ -18,14 +19,27 @@ class ForgivingWandbLogger(WandbLogger):
     uploads it later. What fails afterwards ends the logging to W&B, and nothing else.
 
     Args:
+        summary: What the run's summary says from the beginning.
+        lines: Constants that charts show beside metrics, logged at the first and the last step.
+        first_step: First optimisation step of this process.
         **options: Options of `WandbLogger`.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        summary: Mapping[str, float] = MappingProxyType({}),
+        lines: Mapping[str, float] = MappingProxyType({}),
+        first_step: int = 0,
+        **options: Any,
+    ) -> None:
         import wandb
 
         super().__init__(**options, settings=wandb.Settings(init_timeout=SECONDS_TO_CONNECT))
         self._wandb_init.pop("anonymous")  # W&B warns about it, whatever it is
+        self._first_summary = summary
+        self._lines = lines
+        self._step = first_step
         self._has_failed = False
 
     @property
@@ -35,33 +49,57 @@ class ForgivingWandbLogger(WandbLogger):
             return None
         if self._experiment is None:
             self._forgive(self._connect)
-        return self._experiment
+            if self._experiment is not None:
+                self._forgive(self._say_on, self._experiment, self._first_summary)
+        return None if self._has_failed else self._experiment
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log `metrics` of optimisation step `step`."""
         if self.experiment is not None:
+            self._step = self._step if step is None else step
             self._forgive(super().log_metrics, metrics, step)
+
+    def log_media(self, step: int, make: Callable[[Any], Mapping[str, Any]]) -> None:
+        """Log pictures, charts or histograms of optimisation step `step`.
+
+        Args:
+            step: The step.
+            make: Makes them, given the module `wandb`; by name.
+        """
+        import wandb
+
+        if self.experiment is not None:
+            self._forgive(lambda: self.experiment.log({**make(wandb), "trainer/global_step": step}))
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Log the run's options."""
         if self.experiment is not None:
             self._forgive(super().log_hyperparams, params)
 
-    def finish(self, failed: bool) -> None:
+    def finish(self, failed: bool, summary: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Wait for the upload to end, but not for long: what is missing lies in the run folder.
 
         Args:
             failed: Whether the run has failed or was interrupted.
+            summary: What the run's summary says in the end.
         """
         run, self._experiment = self._experiment, None
         if run is None:
             return
+        if not self._has_failed:
+            self._forgive(self._say_on, run, summary)
         # A daemon: the end of the process does not wait for it.
         thread = threading.Thread(target=self._forgive, args=(run.finish, int(failed)), daemon=True)
         thread.start()
         thread.join(SECONDS_TO_FINISH)
         if thread.is_alive():
             self._say(f"still uploads after {SECONDS_TO_FINISH:g} seconds")
+
+    def _say_on(self, run: Any, summary: Mapping[str, Any]) -> None:
+        """Draw the constant lines up to here, and add to the summary."""
+        if self._lines:
+            run.log({**self._lines, "trainer/global_step": self._step})
+        run.summary.update(dict(summary))
 
     def _connect(self) -> None:
         try:

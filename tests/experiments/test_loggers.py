@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 
 from experiments.loggers import RunCSVLogger, build_loggers
+from experiments.wandb_scheme import TrainedRow
+
+RUN = TrainedRow("a/b", 1, "net", {}, [])
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -38,9 +41,9 @@ def test_the_environment_decides_about_wandb_unless_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, count: int
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", variable)
-    assert len(build_loggers(tmp_path, "a/b", 1, "net", "auto")) == count
+    assert len(build_loggers(tmp_path, RUN, "auto")) == count
 
 
 def test_wandb_can_be_switched_off(tmp_path: Path) -> None:
-    (logger,) = build_loggers(tmp_path, "a/b", 1, "net", "disabled")
+    (logger,) = build_loggers(tmp_path, RUN, "disabled")
     assert isinstance(logger, RunCSVLogger)
