@@ -28,8 +28,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _html(runs: Path, file: Path, base: str | None) -> int:
     # Imported here: help is answered without.
-    from experiments.tables.page import write_page
-    from experiments.tables.page_choice import other_runs, with_runs
+    from experiments.tables.page.choice import other_runs, with_runs
+    from experiments.tables.page.document import write_page
     from experiments.tables.table_files import find_tables, read_table
 
     if not runs.is_dir():

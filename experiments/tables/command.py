@@ -12,14 +12,14 @@ from rich.progress import track
 
 from experiments.command_parser import CommandParser
 from experiments.tables.check import finding_columns, findings
-from experiments.tables.committed import RESULTS
 from experiments.tables.comparison import Comparison, compare
 from experiments.tables.listing import list_tables
-from experiments.tables.plan_output import show_plan
-from experiments.tables.planning import Request, Task, plan_runs
-from experiments.tables.processes import LocalProcess
-from experiments.tables.report import FORMATS, write_report
-from experiments.tables.running import Pool
+from experiments.tables.reports.committed import RESULTS
+from experiments.tables.reports.report import FORMATS, write_report
+from experiments.tables.running.plan_output import show_plan
+from experiments.tables.running.planning import Request, Task, plan_runs
+from experiments.tables.running.pool import Pool
+from experiments.tables.running.processes import LocalProcess
 from experiments.tables.spec import TableSpec
 from experiments.tables.static import columns_of_rows, defined_values
 from experiments.tables.table_files import load_table
@@ -80,7 +80,7 @@ def _run(console: Console, given: argparse.Namespace, options: Sequence[str]) ->
     if given.dry_run:
         return 0
     if given.launcher == "slurm":
-        from experiments.tables.launching import submit
+        from experiments.tables.running.launching import submit
 
         return submit(request, tasks, given.jobs, given.sbatch, console)
     status = _train(request, tasks, given, console)
@@ -99,7 +99,7 @@ def _train(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     start, in_job = LocalProcess, given.launcher == "step"
     if in_job:
-        from experiments.tables.launching import JobStep
+        from experiments.tables.running.launching import JobStep
 
         start = JobStep
     # In a job nobody waits: what others are making they will finish.
@@ -116,7 +116,7 @@ def _report(console: Console, given: argparse.Namespace) -> int:
             say(console, f"wrote {file}")
         comparisons.append(comparison)
     if given.html is not None:
-        from experiments.tables.page import write_page
+        from experiments.tables.page.document import write_page
 
         write_page(comparisons, given.html, base=given.base)
         say(console, f"wrote {given.html}")

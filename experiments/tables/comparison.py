@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from experiments.record import RunRecord
 from experiments.tables.expectation import Band, Verdict, expected_band, explanations, judge
+from experiments.tables.reports.runs_file import FILE_NAME, CommittedRun, config_digest, read_runs
 from experiments.tables.rows import LeftOut, gather_runs, metric_of
-from experiments.tables.runs_file import FILE_NAME, CommittedRun, config_digest, read_runs
 from experiments.tables.spec import Reproduction, RowSpec, TableSpec
 from experiments.tables.static import StaticColumns, columns_of_rows, defined_values
 from experiments.tables.statistics import (

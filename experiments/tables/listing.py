@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from experiments.tables.cells import CellColumn
-from experiments.tables.committed import committed_runs
+from experiments.tables.reports.committed import committed_runs
 from experiments.tables.rows import gather_runs
 from experiments.tables.spec import RowSpec, TableSpec
 from experiments.tables.table_files import find_tables, read_table

@@ -17,7 +17,7 @@ from experiments.tables.cells import (
     static_cells,
 )
 from experiments.tables.comparison import Comparison
-from experiments.tables.footnotes import deviations, footnotes
+from experiments.tables.reports.footnotes import deviations, footnotes
 from experiments.tables.spec import TableSpec
 from experiments.tables.static import StaticColumns
 

@@ -10,8 +10,8 @@ from experiments.record import RunRecord
 from experiments.tables.cells import comparison_columns, published_columns, seeds_in_words
 from experiments.tables.comparison import Comparison, compare
 from experiments.tables.expectation import Verdict
-from experiments.tables.footnotes import deviations, footnotes
-from experiments.tables.runs_file import write_runs
+from experiments.tables.reports.footnotes import deviations, footnotes
+from experiments.tables.reports.runs_file import write_runs
 from experiments.tables.table_files import load_table
 
 RecordRun = Callable[..., RunRecord]

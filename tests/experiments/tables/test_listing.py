@@ -8,7 +8,7 @@ from rich.console import Console
 from experiments.record import RunRecord
 from experiments.tables.comparison import compare
 from experiments.tables.listing import list_tables
-from experiments.tables.report import write_report
+from experiments.tables.reports.report import write_report
 from experiments.tables.table_files import load_table
 
 RecordRun = Callable[..., RunRecord]

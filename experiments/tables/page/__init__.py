@@ -1,0 +1,1 @@
+"""A table, or many, as one HTML page that needs nothing else."""

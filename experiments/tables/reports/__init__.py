@@ -1,0 +1,1 @@
+"""`table report`: a comparison as files."""

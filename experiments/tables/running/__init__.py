@@ -1,0 +1,1 @@
+"""`table run`: what is missing is planned, shared out and trained."""
