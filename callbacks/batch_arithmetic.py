@@ -5,7 +5,7 @@ from typing import Any, Literal
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 
-from lit_models import ImageClassifier
+from lit_models import NetworkTraining
 
 ScaleLR = Literal["none", "linear"]
 
@@ -58,7 +58,7 @@ class BatchArithmetic(L.Callback):
             )
         images = trainer.world_size * batch_size * trainer.accumulate_grad_batches
         factor = images / self.published if self.published and self.scale_lr == "linear" else 1.0
-        if factor != 1 and isinstance(pl_module, ImageClassifier):
+        if factor != 1 and isinstance(pl_module, NetworkTraining):
             pl_module.scale_learning_rate(factor)
         self._facts = {
             "devices": trainer.world_size,

@@ -34,7 +34,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     Args:
         dirpath: The run's checkpoint folder.
-        monitor: Metric to compare, logged in validation.
+        monitor: Metric to compare, logged in validation, if the module names no `selection_metric`.
         mode: Whether `max` or `min` is better.
     """
 
@@ -47,6 +47,11 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
             save_on_train_epoch_end=False,
         )
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Compare by the metric that the module is selected by."""
+        self.monitor = getattr(pl_module, "selection_metric", self.monitor)
+        super().setup(trainer, pl_module, stage)
 
 
 class ExceptionCheckpoint(Checkpoint):

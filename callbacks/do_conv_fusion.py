@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from lit_models.classifier import network_of
+from lit_models.classifier import ImageClassifier, network_of
+from lit_models.detector import Detector
 from lit_models.do_conv import (
     DOConv2d,
     OutputDifference,
@@ -39,7 +40,8 @@ class DoConvFusionCallback(L.Callback):
         every_checkpoint: Write a fused file beside each checkpoint, too.
 
     Raises:
-        ValueError: The network holds no DO-Conv.
+        ValueError: The network holds no DO-Conv, or is a detector: two detectors that differ by
+            rounding may find different objects, so their outputs cannot be compared one by one.
     """
 
     def __init__(
@@ -63,7 +65,12 @@ class DoConvFusionCallback(L.Callback):
         return {"fusion": self.facts} if self.facts else {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check that there is something to fold."""
+        """Check that there is something to fold, and to compare."""
+        if isinstance(pl_module, Detector):
+            raise ValueError(
+                "DoConvFusionCallback compares logits, which a detector has none of; take the "
+                "callback out: the detector's deployed() returns the folded network"
+            )
         if not any(isinstance(module, DOConv2d) for module in network_of(pl_module).modules()):
             raise ValueError(
                 "DoConvFusionCallback found no DO-Conv in the network; take the callback out, or "
@@ -118,6 +125,8 @@ class DoConvFusionCallback(L.Callback):
         if self._fused is None or not isinstance(outputs, dict):
             return
         images, targets = batch[0], batch[1]
+        if isinstance(pl_module, ImageClassifier):
+            images = pl_module.arranged(images)
         logits = outputs["logits"]
         with trainer.precision_plugin.forward_context():
             fused_logits = self._fused(images)

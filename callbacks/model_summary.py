@@ -7,7 +7,7 @@ from lightning.pytorch.utilities.model_summary.model_summary import ModelSummary
 from rich.console import Console
 from rich.table import Table
 
-from lit_models import ImageClassifier
+from lit_models import NetworkTraining
 from lit_models.complexity import count_parameters
 
 
@@ -24,7 +24,7 @@ class DeployedModelSummary(Callback):
     @rank_zero_only
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Print the table, before the weights may be sharded."""
-        if stage != "fit" or not isinstance(pl_module, ImageClassifier):
+        if stage != "fit" or not isinstance(pl_module, NetworkTraining):
             return
         depth = self.max_depth + 1 if self.max_depth >= 0 else -1
         summary = ModelSummary(pl_module, max_depth=depth)
@@ -43,7 +43,7 @@ class DeployedModelSummary(Callback):
             console.print(f"left plain, because {reason}: {', '.join(names)}")
 
 
-def _left_plain(pl_module: ImageClassifier) -> dict[str, list[str]]:
+def _left_plain(pl_module: NetworkTraining) -> dict[str, list[str]]:
     """Modules that an operator was not put into, by reason, where the network says so."""
     static: dict[str, str] = getattr(pl_module.network, "static_kernels", {})
     by_reason: dict[str, list[str]] = {}

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import lightning as L
 from torch import Tensor
 
-from lit_models import ImageClassifier
+from lit_models import NetworkTraining
 from lit_models.complexity import count_parameters, multiply_adds
 
 
@@ -56,7 +56,7 @@ class RunRecordCallback(L.Callback):
                 "precision": str(trainer.precision),
             },
         }
-        if isinstance(pl_module, ImageClassifier):
+        if isinstance(pl_module, NetworkTraining):
             deployed = pl_module.deployed()
             facts["parameters"] = {
                 "training": count_parameters(pl_module.network),

@@ -87,7 +87,7 @@ class ImageBatches(Dataset[LoadedBatch]):
 
     def __getitem__(self, key: BatchKey) -> LoadedBatch:
         """Read one batch."""
-        images, rows, broken = [], [], []
+        samples, rows, broken = [], [], []
         with _generators_restored(), quiet_decoders():
             for row, copy in zip(key.rows.tolist(), key.copies.tolist(), strict=True):
                 image = read_image(self.files, row, self._decode)
@@ -96,11 +96,23 @@ class ImageBatches(Dataset[LoadedBatch]):
                     continue
                 if self.seed is not None:
                     _seed_generators((self.seed, key.epoch, row, copy))
-                images.append(self.transform(image))
+                sample = self.sample(image, row)
+                if isinstance(sample, BrokenImage):
+                    broken.append(sample)
+                    continue
+                samples.append(sample)
                 rows.append(row)
-        stacked = default_collate(images) if images else torch.empty(0)
         kept = torch.tensor(rows, dtype=torch.int64)
-        return LoadedBatch(stacked, self.files.targets[kept], kept, broken)
+        return LoadedBatch(*self.together(samples, kept), kept, broken)
+
+    def sample(self, image: Any, row: int) -> Any:
+        """Transform a decoded image; may return a `BrokenImage` instead."""
+        return self.transform(image)
+
+    def together(self, samples: list[Any], rows: Tensor) -> tuple[Any, Any]:
+        """Images and targets of a batch, made of its samples."""
+        stacked = default_collate(samples) if samples else torch.empty(0)
+        return stacked, self.files.targets[rows]
 
 
 class ImageLoader:

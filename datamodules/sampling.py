@@ -43,6 +43,38 @@ class Shuffle:
         return torch.cat([torch.tensor(order), rest])
 
 
+@dataclass(frozen=True, kw_only=True)
+class GroupedShuffle(Shuffle):
+    """The same, with images of one group side by side, so that the batches hold one group each.
+
+    Images that do not fill a batch on all devices come last, the groups mixed.
+
+    Attributes:
+        groups: Group of every image, int64 (N,).
+        lot: Images of a batch on all devices together.
+    """
+
+    groups: Tensor
+    lot: int
+
+    def order(self, count: int, epoch: int) -> Tensor:
+        """Return the order of `count` images in `epoch` (from 0), int64 (count,)."""
+        order = super().order(count, epoch)
+        lots: list[Tensor] = []
+        rest: list[Tensor] = []
+        for group in sorted(set(self.groups.tolist())):
+            of_group = order[self.groups[order] == group]
+            full = len(of_group) - len(of_group) % self.lot
+            lots += [of_group[start : start + self.lot] for start in range(0, full, self.lot)]
+            rest.append(of_group[full:])
+        # Lots come in the order of their first images, which is a random one.
+        place = torch.empty_like(order)
+        place[order] = torch.arange(count)
+        lots.sort(key=lambda lot: int(place[lot[0]]))
+        left = torch.cat(rest)
+        return torch.cat([*lots, left[place[left].argsort()]])
+
+
 class BatchRows(NamedTuple):
     """What one batch holds.
 

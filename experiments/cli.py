@@ -1,6 +1,7 @@
 """fit / validate / test / predict: LightningCLI with composed configs and a folder for each run."""
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +30,7 @@ from experiments.slurm import REQUEUE_SIGNAL, requeue
 from experiments.summary import print_summary
 from experiments.sync_batch_norm import SyncBatchNorm
 from experiments.wandb_logger import ForgivingWandbLogger
+from experiments.wandb_scheme import TrainedRow, summary_of
 from experiments.whole_file import whole_file
 
 LINKS = {"num_classes": "number of classes", "in_chans": "number of input channels"}
@@ -123,6 +125,12 @@ class SuiteCLI(LightningCLI):
             help="Weights & Biases: `auto` is online where you are logged in, else offline.",
         )
         parser.add_argument(
+            "--histograms",
+            type=PositiveInt | None,
+            default=None,
+            help="Epochs from one set of histograms of gradients and attentions to the next.",
+        )
+        parser.add_argument(
             "--test_after_fit", type=bool, default=True, help="Test the last weights after fit."
         )
         parser.add_argument(
@@ -198,7 +206,7 @@ class SuiteCLI(LightningCLI):
         """Let W&B upload the rest, for a while; the record is written by now."""
         for logger in self.trainer.loggers if hasattr(self, "trainer") else []:
             if isinstance(logger, ForgivingWandbLogger):
-                logger.finish(failed=self.trainer.interrupted)
+                logger.finish(self.trainer.interrupted, summary_of(self.session.record.facts))
 
     def build_model_and_data(self) -> None:
         """Instantiate data and model."""
@@ -230,7 +238,9 @@ class SuiteCLI(LightningCLI):
                 callbacks=[
                     *first_callbacks(self.session, self.config_init[self.arguments.command]),
                     *given,
-                    *last_callbacks(self.session, config, bool(loggers)),
+                    *last_callbacks(
+                        self.session, self.config_init[self.arguments.command], bool(loggers)
+                    ),
                 ],
                 plugins=plugins,
                 enable_model_summary=False,
@@ -249,15 +259,26 @@ class SuiteCLI(LightningCLI):
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
 
     def predict(self, **kwargs: Any) -> None:
-        """Write the predictions to `predictions.pt` in the run folder, in the data's order."""
-        batches = cast(list[dict[str, torch.Tensor]], self.trainer.predict(**kwargs))
+        """Write the predictions to the run folder, in the data's order.
+
+        Tensors go to `predictions.pt`, detections in COCO's format to `predictions.json`.
+        """
+        batches = cast(list[dict[str, Any]], self.trainer.predict(**kwargs))
         if self.trainer.world_size > 1:
             shares: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(shares, batches)
             batches = [batch for share in shares for batch in share]
         if not self.session.is_first_process:
             return
-        order = torch.cat([batch["index"] for batch in batches]).argsort()
+        indices = torch.cat([batch["index"] for batch in batches])
+        if "results" in batches[0]:
+            images = [results for batch in batches for results in batch["results"]]
+            found = dict(zip(indices.tolist(), images, strict=True))
+            with whole_file(self.session.folder / "predictions.json") as aside:
+                in_order = [result for index in sorted(found) for result in found[index]]
+                aside.write_text(json.dumps(in_order), encoding="utf-8")
+            return
+        order = indices.argsort()
         together = {key: torch.cat([batch[key] for batch in batches])[order] for key in batches[0]}
         with whole_file(self.session.folder / "predictions.pt") as aside:
             torch.save(together, aside)
@@ -266,14 +287,15 @@ class SuiteCLI(LightningCLI):
         if given is False:
             return []
         model = self._get(self.config, "model")
-        own = build_loggers(
-            self.session.folder,
-            self.session.row,
-            self.session.seed,
-            model.init_args.get("backbone", type(self.model).__name__),
-            self._get(self.config, "wandb"),
-            first_step=self.session.first_step,
+        run = TrainedRow(
+            row=self.session.row,
+            seed=self.session.seed,
+            backbone=model.init_args.get("backbone", type(self.model).__name__),
+            declared=self.arguments.composition.declared,
+            overrides=self.arguments.overrides,
         )
+        wandb = self._get(self.config, "wandb")
+        own = build_loggers(self.session.folder, run, wandb, self.session.first_step)
         return own + [logger for logger in _as_list(given) if logger is not True]
 
     def _linked_by_hand(self) -> dict[str, Any]:

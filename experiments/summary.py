@@ -32,6 +32,9 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         if "test/acc1_fused" in test:
             accuracy += f" before fusing, {test['test/acc1_fused']:.2%} after"
         lines.append(("test accuracy", accuracy))
+    for name in ("box", "mask"):
+        if f"test/{name}_ap" in test:
+            lines.append((f"{name} AP in test", f"{100 * test[f'test/{name}_ap']:.1f}"))
     if parameters:
         count = f"{parameters['training']:,}"
         if fusion:

@@ -95,8 +95,14 @@ class ScheduleSettings:
         return base_lr
 
 
-def build_optimizer(network: nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+def build_optimizer(
+    network: nn.Module | list[dict[str, Any]], settings: OptimizerSettings
+) -> torch.optim.Optimizer:
     """Return the optimiser of `network`'s parameters, grouped by decay (and layer).
+
+    Args:
+        network: The network, or groups of its parameters, each with what differs from the settings.
+        settings: The settings.
 
     Raises:
         ValueError: If timm knows no such optimiser.

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from datamodules.progress import Track
     from datamodules.verification import Verification
 
-IMAGENET = "imagenet"
-NAMES = ("mnist", "cifar10", "cifar100", IMAGENET)
+IMAGENET, COCO = "imagenet", "coco"
+NAMES = ("mnist", "cifar10", "cifar100", IMAGENET, COCO)
 # Width of the first column of a report.
 WIDTH = 12
 
@@ -45,13 +45,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     # Only now: what is wrong on the command line is said at once.
+    from datamodules.coco_verification import verify_coco
     from datamodules.image_loader import share_of_cores
     from datamodules.image_verification import verify_images
     from datamodules.official import data_root
     from datamodules.verification import verify_official
 
-    if options.name == IMAGENET:
-        workers = share_of_cores(1) if options.workers is None else options.workers
+    workers = share_of_cores(1) if options.workers is None else options.workers
+    if options.name == COCO:
+        with _progress() as track:
+            found = verify_coco(options.root, quick=options.quick, workers=workers, track=track)
+    elif options.name == IMAGENET:
         with _progress() as track:
             root = data_root(options.root)
             found = verify_images(
@@ -95,6 +99,11 @@ def _prepare(options: argparse.Namespace) -> int:
             raise SystemExit(f"no file at {path} (--from)")
     if options.name == IMAGENET:
         return _prepare_imagenet(options, files)
+    if options.name == COCO:
+        raise SystemExit(
+            "coco is prepared by unpacking: train2017.zip, val2017.zip and "
+            "annotations_trainval2017.zip (cocodataset.org) into one folder, its --root"
+        )
     if options.shards is not None:
         raise SystemExit(f"--shards is for {IMAGENET} alone; {options.name} is held in memory")
     data = _official(options, download=not files)

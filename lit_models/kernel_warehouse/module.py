@@ -1,16 +1,20 @@
-"""Training with KernelWarehouse: a classifier whose kernels are mixtures of shared cells."""
+"""Training with KernelWarehouse: networks whose kernels are mixtures of shared cells."""
 
 from typing import Any, Literal
 
 from torch import nn
 
 from lit_models.classifier import ImageClassifier
+from lit_models.detector import Detector
+from lit_models.kernel_warehouse.attention import AttentionFunction, set_attention_function
 from lit_models.kernel_warehouse.generic import warehouse_network
-from lit_models.kernel_warehouse.layers import kernel_layers
+from lit_models.kernel_warehouse.layers import kernel_layers, set_mixture
+from lit_models.network_training import NetworkTraining
+from lit_models.surgery import named_like
 
 
-class KWClassifier(ImageClassifier):
-    """An `ImageClassifier` with KernelWarehouse (ICML 2024).
+class WithKernelWarehouse(NetworkTraining):
+    """A backbone with KernelWarehouse (ICML 2024).
 
     The papers' networks (`kw1x_resnet18` ...) are taken as they are. Any other backbone becomes a
     KernelWarehouse network by a generic plan, which the options below shape.
@@ -25,7 +29,12 @@ class KWClassifier(ImageClassifier):
         cell_outplane_ratio: Output channels of a cell, likewise.
         nonlocal_basis_ratio: Below 1, a smaller basis for the attention to other layers' cells.
         norm: Normalisation in the attentions; null follows the backbone.
-        classifier: Everything else that `ImageClassifier` takes.
+        include: Patterns of module names, such as `layer4.*`: all other layers stay static.
+        attention_function: What makes an attention's weights of its logits: `contrasting` is the
+            paper's; `softmax`, `sigmoid` and `plain` (the logits themselves) are there to compare.
+        mixture: How kernels are mixed and applied, `grouped` as in the papers, `kernel` or `input`;
+            `auto` takes what is fastest for each layer. The results differ by rounding only.
+        task: Everything else that the task's module takes.
 
     Raises:
         ValueError: An option is out of its range, or shapes a plan that the backbone has already.
@@ -42,7 +51,10 @@ class KWClassifier(ImageClassifier):
         cell_outplane_ratio: float | None = None,
         nonlocal_basis_ratio: float | None = None,
         norm: Literal["batch", "layer"] | None = None,
-        **classifier: Any,
+        include: list[str] | None = None,
+        attention_function: AttentionFunction = "contrasting",
+        mixture: Literal["auto", "grouped", "kernel", "input"] = "auto",
+        **task: Any,
     ) -> None:
         self.plan_options: dict[str, Any] = {
             "cell_num_ratio": cell_num_ratio,
@@ -53,18 +65,38 @@ class KWClassifier(ImageClassifier):
             "cell_outplane_ratio": cell_outplane_ratio,
             "nonlocal_basis_ratio": nonlocal_basis_ratio,
             "norm": norm,
+            "include": include,
         }
-        super().__init__(backbone, **classifier)
+        self.attention_function = attention_function
+        self.mixture = mixture
+        super().__init__(backbone, **task)
 
     def build_network(self, backbone: str, **options: Any) -> nn.Module:
         """Return the papers' network, or the backbone with kernels from warehouses."""
         network = super().build_network(backbone, **options)
         given = {name: value for name, value in self.plan_options.items() if value is not None}
         if not any(True for _ in kernel_layers(network)):
-            return warehouse_network(network, **given)
-        if given:
+            if "include" in given:
+                given["include"] = named_like(network, given["include"])
+            network = warehouse_network(network, **given)
+        elif given:
             raise ValueError(
                 f"{backbone} is a KernelWarehouse network with a plan of its own; give "
                 f"{', '.join(given)} in backbone_args, or name a plain backbone"
             )
+        set_mixture(network, self.mixture)
+        set_attention_function(network, self.attention_function)
         return network
+
+    def parameters_of_no_layer(self, network: nn.Module) -> list[nn.Parameter]:
+        """The cells: as in the authors' code, they belong to the network and not to its layers."""
+        warehouses = dict.fromkeys(layer.warehouse for layer in kernel_layers(network))
+        return [warehouse.cells for warehouse in warehouses]
+
+
+class KWClassifier(WithKernelWarehouse, ImageClassifier):
+    """An `ImageClassifier` with KernelWarehouse; takes what both take."""
+
+
+class KWDetector(WithKernelWarehouse, Detector):
+    """A `Detector` with KernelWarehouse in its backbone; takes what both take."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader, TensorDataset
 
 from callbacks import DoConvFusionCallback
 from callbacks.run_record import RunRecordCallback
@@ -201,3 +202,17 @@ def test_on_two_devices_one_file_is_written_and_both_count(tmp_path: Path) -> No
     fitter.fit(model, datamodule=data())
     plain = create_network("mnist_demo_pytorch")
     plain.load_state_dict(load_file(tmp_path / "checkpoints/fused.safetensors"), strict=True)
+
+
+def test_the_folded_network_is_tested_in_the_precision_and_memory_format_of_the_trained_one(
+    tmp_path: Path,
+) -> None:
+    torch.manual_seed(0)
+    model = DOConvClassifier("resnet18_cifar", num_classes=10, channels_last=True)
+    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        torch.nn.init.ones_(norm.weight)  # or the last norms would switch all blocks off
+    images = TensorDataset(torch.randn(8, 3, 32, 32), *(2 * [torch.arange(8)]))
+    fusion = DoConvFusionCallback()
+    testing = trainer(tmp_path, fusion, precision="bf16-mixed")
+    testing.test(model, DataLoader(images, 8), verbose=False)
+    assert fusion.run_facts()["fusion"]["test_difference"]["relative"] == 0
