@@ -22,7 +22,15 @@ COMMANDS = {
     "convert": Command(
         "experiments.commands.convert", "weights from their authors' names to ours, and back"
     ),
+    "bench": Command("experiments.commands.bench", "time networks, and count their memory"),
+    "dashboard": Command("experiments.commands.dashboard", "all runs at one glance: HTML or W&B"),
     "data": Command("experiments.commands.data", "check data sets, and put them into place"),
+    "explain": Command(
+        "experiments.commands.explain", "where networks look, and what their operators learned"
+    ),
+    "export": Command(
+        "experiments.commands.export", "a trained network as safetensors, torch.export or ONNX"
+    ),
     "slurm": Command("experiments.commands.slurm", "print the batch script of a row"),
     "table": Command("experiments.tables.command", "published results beside reproduced ones"),
 }

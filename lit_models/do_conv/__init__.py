@@ -4,6 +4,7 @@ Source: "DO-Conv: Depthwise Over-parameterized Convolutional Layer", IEEE Transa
 Processing 2022.
 """
 
+from lit_models.do_conv.distance import distances_from_identity
 from lit_models.do_conv.folding import (
     Fusion,
     OutputDifference,
@@ -19,6 +20,7 @@ __all__ = [
     "DOConv2d",
     "Fusion",
     "OutputDifference",
+    "distances_from_identity",
     "fuse",
     "hold_kernels",
     "output_difference",

@@ -16,6 +16,13 @@ from lit_models.kernel_warehouse.layers import (
     set_mixture,
 )
 from lit_models.kernel_warehouse.plans import Plan, WarehousePlan, install, make_plan
+from lit_models.kernel_warehouse.sharing import (
+    SharedWarehouse,
+    SharingStatistics,
+    effective_cells,
+    shared_warehouses,
+    sharing_of,
+)
 from lit_models.kernel_warehouse.warehouse import Warehouse
 
 __all__ = [
@@ -24,14 +31,19 @@ __all__ = [
     "KWConv3d",
     "KWLinear",
     "Plan",
+    "SharedWarehouse",
+    "SharingStatistics",
     "Warehouse",
     "WarehousePlan",
+    "effective_cells",
     "install",
     "kernel_layers",
     "make_plan",
     "rows",
     "set_mixture",
     "set_temperature",
+    "shared_warehouses",
+    "sharing_of",
     "temperature",
     "warehouse_network",
     "weights",
