@@ -1,6 +1,7 @@
 """Replacing modules in a network; knows nothing about any operator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from itertools import chain
 from typing import NamedTuple
 
@@ -76,6 +77,26 @@ def replace_modules(
         else:
             network.set_submodule(name, new, strict=True)
     return Surgery(network, tuple(name for name, _ in places))
+
+
+def named_like(network: nn.Module, patterns: Sequence[str]) -> Callable[[str, nn.Module], bool]:
+    """Return a predicate that chooses modules by their dotted names.
+
+    Args:
+        network: The network whose modules are chosen.
+        patterns: Names, in which `*` stands for anything; a module needs to fit one of them.
+
+    Raises:
+        ValueError: If a pattern fits no module of the network.
+    """
+    names = [name for name, _ in network.named_modules(remove_duplicate=False)]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"include: no module of {type(network).__name__} is called {pattern!r}; its parts "
+                f"are {', '.join(name for name, _ in network.named_children())}"
+            )
+    return lambda name, _: any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _take_over(old: nn.Module, new: nn.Module, network: nn.Module) -> None:

@@ -4,16 +4,18 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from lit_models.do_conv.kernel import draw_depthwise
 from lit_models.do_conv.layers import DOConv2d, has_own_kernel
 from lit_models.surgery import replace_modules
 
-Include = Callable[[str, nn.Conv2d], bool]
+Include = Callable[[str, nn.Module], bool]
+Initialisation = Literal["identity", "random"]
 
 
 class OutputDifference(NamedTuple):
@@ -60,32 +62,40 @@ def over_parameterise(
     *,
     depth_multiplier: int | None = None,
     include: Include | None = None,
+    pointwise: bool = False,
+    initialisation: Initialisation = "identity",
 ) -> nn.Module:
     """Put DO-Conv in the place of every convolution with a kernel larger than 1x1.
 
-    The network computes the same as before. 1x1 convolutions stay: DO-Conv leaves them as they
-    are. So does a convolution whose kernel is computed (by a parametrization, say), and one whose
-    kernel another module shares, unless all that share it are replaced and can share W and D.
+    The network computes the same as before. 1x1 convolutions stay, unless `pointwise` says
+    otherwise: DO-Conv leaves them as they are. So does a convolution whose kernel is computed (by a
+    parametrization, say), and one whose kernel another module shares, unless all that share it are
+    replaced and can share W and D.
 
     Args:
         network: Any network; changed in place.
         depth_multiplier: The paper's D_mul, at least the area of every kernel; None is the area.
         include: Called with the dotted name and the convolution; False leaves it as it is.
+        pointwise: Give 1x1 convolutions a D too.
+        initialisation: What D and the constant identity add up to at the start: the "identity", as
+            in the paper, or "random" numbers, and then the network starts from another function.
 
     Returns:
         The network; another object than before only if it was a convolution itself.
 
     Raises:
-        ValueError: There is nothing to replace, a kernel's area is larger than `depth_multiplier`,
-            or a lazy convolution does not know its channels yet.
+        ValueError: There is nothing to replace or no such initialisation, a kernel's area is larger
+            than `depth_multiplier`, or a lazy convolution does not know its channels yet.
     """
-    replaceable = _replaceable(network, include)
+    if initialisation not in ("identity", "random"):
+        raise ValueError(f"initialisation is {initialisation!r}; it must be identity or random")
+    replaceable = _replaceable(network, include, pointwise)
     first_of: dict[Tensor, DOConv2d] = {}
 
     def build(name: str, conv: nn.Module) -> nn.Module:
         assert isinstance(conv, nn.Conv2d)
         try:
-            do_conv = DOConv2d.from_conv(conv, depth_multiplier)
+            do_conv = DOConv2d.from_conv(conv, depth_multiplier, pointwise)
         except ValueError as error:
             raise ValueError(f"cannot over-parameterise {name or 'the network'}: {error}") from None
         first = first_of.setdefault(conv.weight, do_conv)
@@ -95,7 +105,12 @@ def over_parameterise(
 
     surgery = replace_modules(network, lambda _, module: module in replaceable, build)
     if not surgery.replaced:
-        raise ValueError("nothing to over-parameterise: no convolution larger than 1x1 was chosen")
+        larger = "" if pointwise else " larger than 1x1"
+        raise ValueError(f"nothing to over-parameterise: no convolution{larger} was chosen")
+    if initialisation == "random":
+        for do_conv in first_of.values():
+            if do_conv.D is not None:
+                draw_depthwise(do_conv.D)
     return surgery.network
 
 
@@ -160,14 +175,14 @@ def release_kernels(network: nn.Module) -> None:
             module.release_kernel()
 
 
-def _replaceable(network: nn.Module, include: Include | None) -> set[nn.Module]:
+def _replaceable(network: nn.Module, include: Include | None, pointwise: bool) -> set[nn.Module]:
     """The chosen convolutions, less those whose kernel another module needs as it is."""
     chosen = {
         module
         for name, module in network.named_modules(remove_duplicate=False)
         if isinstance(module, nn.Conv2d)
         and has_own_kernel(module)
-        and module.kernel_size != (1, 1)
+        and (pointwise or module.kernel_size != (1, 1))
         and (include is None or include(name, module))
     }
     users: dict[Tensor, set[nn.Module]] = defaultdict(set)

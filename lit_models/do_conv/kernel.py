@@ -68,6 +68,21 @@ def draw(W: Tensor) -> Tensor:
     return nn.init.kaiming_uniform_(W, a=math.sqrt(5))
 
 
+@torch.no_grad()
+def draw_depthwise(D: Tensor) -> Tensor:
+    """Fill D so that its sum with the identity is random, from N(0, 1 / D_mul).
+
+    The folded kernel then has the variance of W's columns, as with the identity alone.
+
+    Args:
+        D: `(in, area, D_mul)`, the difference from the identity.
+    """
+    _, area, depth_multiplier = D.shape
+    eye = torch.eye(depth_multiplier, dtype=D.dtype, device=D.device)
+    identity = times_identity(eye, area).T
+    return D.normal_(0, depth_multiplier**-0.5).sub_(identity)
+
+
 def times_identity(W: Tensor, area: int) -> Tensor:
     """Return the product of the identity with W: `(..., D_mul)` to `(..., area)`.
 

@@ -39,8 +39,8 @@ class DOConv2d(nn.Conv2d):
     Attributes:
         W: Parameter `(out, in / groups, D_mul)`.
         D: Parameter `(in, area, D_mul)`, the difference from the identity, zero at the start; None
-            for 1x1 kernels, for which W is the kernel.
-        depth_multiplier: D_mul in force; 1 for 1x1 kernels.
+            for 1x1 kernels, for which W is the kernel, unless `pointwise` gives them one.
+        depth_multiplier: D_mul in force; 1 for 1x1 kernels without a D.
         plain: The class that `fuse` returns an instance of.
 
     Args:
@@ -55,7 +55,9 @@ class DOConv2d(nn.Conv2d):
         padding_mode: 'zeros', 'reflect', 'replicate' or 'circular'.
         device: Where the parameters are made.
         dtype: The parameters' data type.
-        depth_multiplier: The paper's D_mul, at least the area; None is the area. Ignored for 1x1.
+        depth_multiplier: The paper's D_mul, at least the area; None is the area. Ignored for 1x1
+            kernels without a D.
+        pointwise: Whether a 1x1 kernel has a D too. The authors' have none.
 
     Raises:
         ValueError: An argument is out of its range; the message names it.
@@ -82,6 +84,7 @@ class DOConv2d(nn.Conv2d):
         dtype: torch.dtype | None = None,
         *,
         depth_multiplier: int | None = None,
+        pointwise: bool = False,
     ) -> None:
         _check_at_least(
             1,
@@ -107,11 +110,13 @@ class DOConv2d(nn.Conv2d):
             dtype=dtype,
         )
         conv.to_empty(device=torch.get_default_device() if device is None else device)
-        self._adopt(conv, depth_multiplier)
+        self._adopt(conv, depth_multiplier, pointwise)
         self.reset_parameters()
 
     @classmethod
-    def from_conv(cls, conv: nn.Conv2d, depth_multiplier: int | None = None) -> Self:
+    def from_conv(
+        cls, conv: nn.Conv2d, depth_multiplier: int | None = None, pointwise: bool = False
+    ) -> Self:
         """Return a DO-Conv that computes the same as `conv` and shares no memory with it.
 
         For a subclass of `nn.Conv2d` the result is an instance of a subclass of both, whose forward
@@ -120,6 +125,7 @@ class DOConv2d(nn.Conv2d):
         Args:
             conv: The convolution; training mode, device, data type and frozen parameters are kept.
             depth_multiplier: As for the layer; `kernel.unfold` says what the rest of W holds.
+            pointwise: As for the layer.
 
         Raises:
             ValueError: `depth_multiplier` is too small, or `conv` has no kernel of its own.
@@ -131,7 +137,7 @@ class DOConv2d(nn.Conv2d):
                 "a lazy convolution has no kernel yet; run a batch through the network"
             )
         do_conv: Self = _blank(cls, type(conv))
-        do_conv._adopt(conv, depth_multiplier)
+        do_conv._adopt(conv, depth_multiplier, pointwise)
         with torch.no_grad():
             do_conv.W.copy_(unfold(conv.weight, do_conv.depth_multiplier))
         return do_conv
@@ -190,11 +196,12 @@ class DOConv2d(nn.Conv2d):
         shown = str(super().extra_repr())  # type: ignore[no-untyped-call]
         return shown if self.D is None else f"{shown}, depth_multiplier={self.depth_multiplier}"
 
-    def _adopt(self, conv: nn.Conv2d, depth_multiplier: int | None) -> None:
+    def _adopt(self, conv: nn.Conv2d, depth_multiplier: int | None, pointwise: bool) -> None:
         """Become a DO-Conv with all that `conv` has but its kernel; W is left to be filled."""
         _copy_settings(conv, self)
         area = math.prod(self.kernel_size)
-        self.depth_multiplier = _checked_depth_multiplier(depth_multiplier, area)
+        has_D = area > 1 or pointwise
+        self.depth_multiplier = _checked_depth_multiplier(depth_multiplier, area) if has_D else 1
         kernel = conv.weight
         W = kernel.new_empty(*kernel.shape[:2], self.depth_multiplier)
         D = kernel.new_zeros(self.in_channels, area, self.depth_multiplier)
@@ -204,7 +211,7 @@ class DOConv2d(nn.Conv2d):
                 continue
             # In its place, because the order in the authors' state dicts is W, D, bias.
             self.register_parameter("W", nn.Parameter(W, kernel.requires_grad))
-            D_or_none = nn.Parameter(D, kernel.requires_grad) if area > 1 else None
+            D_or_none = nn.Parameter(D, kernel.requires_grad) if has_D else None
             self.register_parameter("D", D_or_none)
 
     def _fold(self) -> Tensor:
@@ -285,8 +292,6 @@ def _copy_settings(source: nn.Module, target: nn.Module) -> None:
 
 
 def _checked_depth_multiplier(asked: int | None, area: int) -> int:
-    if area == 1:
-        return 1
     if asked is None:
         return area
     if not isinstance(asked, int) or asked < area:

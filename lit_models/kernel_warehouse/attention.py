@@ -1,8 +1,9 @@
 """Contrasting-driven attention: from a layer's input to the coefficients of its mixtures."""
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from lit_models.kernel_warehouse.warehouse import Shelf
 
 Norm = Literal["batch", "layer"]
+AttentionFunction = Literal["contrasting", "softmax", "sigmoid", "plain"]
 
 
 class ContrastingAttention(nn.Module):
@@ -33,6 +35,8 @@ class ContrastingAttention(nn.Module):
         ValueError: If an argument is out of its range.
     """
 
+    function: AttentionFunction = "contrasting"
+    """What makes weights of the logits; the others are there to compare."""
     assignment: Tensor
 
     def __init__(
@@ -107,7 +111,7 @@ class ContrastingAttention(nn.Module):
         with full_precision(pooled.device.type):
             hidden = F.relu(self.norm1(self.fc1(pooled.to(self.fc1.weight.dtype))))
             logits = self._logits(hidden)
-            weights = logits / (logits.abs().sum(-1, keepdim=True) + 1e-3)
+            weights = _FUNCTIONS[self.function](logits)
             return (1 - temperature) * weights[..., :-1] + temperature * self.assignment
 
     def _logits(self, hidden: Tensor) -> Tensor:
@@ -128,6 +132,47 @@ class ContrastingAttention(nn.Module):
         mixtures, cells = zip(*initial_assignment(self.shelf), strict=True)
         assignment[list(mixtures), list(cells)] = 1
         self.assignment = assignment.to(self.fc1.weight)
+
+
+def _contrasting(logits: Tensor) -> Tensor:
+    return logits / (logits.abs().sum(-1, keepdim=True) + 1e-3)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(-1)
+
+
+def _plain(logits: Tensor) -> Tensor:
+    return logits
+
+
+_FUNCTIONS: dict[AttentionFunction, Callable[[Tensor], Tensor]] = {
+    "contrasting": _contrasting,
+    "softmax": _softmax,
+    "sigmoid": torch.sigmoid,
+    "plain": _plain,
+}
+
+
+def set_attention_function(network: nn.Module, function: AttentionFunction) -> None:
+    """Set what makes weights of the logits `(N, mixtures, cells + 1)` in all attentions.
+
+    Nothing else changes: parameters, all-zero cell and temperature are the same.
+
+    Args:
+        network: Any network with KernelWarehouse layers.
+        function: "contrasting" divides by the sum of absolute values, as in the paper; "softmax"
+            and "sigmoid" are those of dynamic convolution before; "plain" takes the logits.
+
+    Raises:
+        ValueError: If there is no such function.
+    """
+    if function not in _FUNCTIONS:
+        known = ", ".join(get_args(AttentionFunction))
+        raise ValueError(f"attention_function is {function!r}; it must be one of {known}")
+    for module in network.modules():
+        if isinstance(module, ContrastingAttention):
+            module.function = function
 
 
 def initial_assignment(shelf: Shelf) -> list[tuple[int, int]]:

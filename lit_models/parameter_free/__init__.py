@@ -4,7 +4,7 @@
 registers its networks with timm and its weights with `load_official`.
 """
 
-from lit_models.parameter_free import networks, weights
+from lit_models.parameter_free import cell_search, cells, layer_study, networks, weights
 from lit_models.parameter_free.generic import parameter_free_network
 from lit_models.parameter_free.layers import (
     EffBottleneck,
@@ -27,6 +27,9 @@ __all__ = [
     "MaxBottleneck",
     "SpatialBottleneck",
     "bare_operation",
+    "cell_search",
+    "cells",
+    "layer_study",
     "networks",
     "parameter_free_network",
     "spatial_operation",

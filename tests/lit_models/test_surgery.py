@@ -1,8 +1,10 @@
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
 
-from lit_models.surgery import replace_modules
+from lit_models.surgery import named_like, replace_modules
 
 
 def is_conv(name: str, module: nn.Module) -> bool:
@@ -221,3 +223,15 @@ def test_a_hook_that_the_new_module_came_with_is_kept() -> None:
     replace_modules(network, lambda name, _: name == "0", lambda *_: new)
     network(torch.zeros(1))
     assert sorted(calls) == ["new", "old"]
+
+
+def test_modules_are_named_by_patterns() -> None:
+    network = nn.Sequential(OrderedDict(stem=nn.Linear(1, 1), body=nn.Sequential(nn.ReLU())))
+    chosen = named_like(network, ["body.*"])
+    assert [name for name, module in network.named_modules() if chosen(name, module)] == ["body.0"]
+
+
+def test_a_pattern_that_names_nothing_is_refused() -> None:
+    network = nn.Sequential(OrderedDict(stem=nn.Linear(1, 1)))
+    with pytest.raises(ValueError, match=r"no module of Sequential is called 'head'.*stem"):
+        named_like(network, ["stem", "head"])
