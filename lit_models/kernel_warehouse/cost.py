@@ -19,25 +19,32 @@ FormName = Literal["grouped", "kernel", "input"]
 
 KERNEL_BYTES = 2**19
 """A kernel of fewer bytes stays in the caches: mixing it costs next to nothing."""
-MULTIPLY_ADDS = 1.9
-"""How many times the multiply-adds of the papers' form are made up for by large products."""
-CHUNK_BYTES = 28 * 2**20
-"""How much of its intermediates a form holds at a time: below what malloc maps anew each time."""
+BATCH_BYTES = 2**25
+"""Above it malloc maps a tensor's memory anew each time, which costs the papers' form, with all
+kernels in one tensor, as much as its arithmetic."""
+MULTIPLY_ADDS = {"one sample": 1.0, "small batch": 1.5, "large batch": 2.0}
+"""How many times the multiply-adds of the papers' form still leave the mixing of inputs faster. One
+sample's convolution is a plain one, so it takes fewer; a batch is large above `BATCH_BYTES`."""
+PER_NUMBER = 128
+"""With more multiply-adds for each number of a kernel, M + P, memory is not what costs the time."""
+CHUNK_BYTES = 2**24
+"""How much of its intermediates a form holds at a time: as fast as more, and below what malloc maps
+anew each time."""
 
 
 def fastest_form(x: Tensor, cells: Tensor, geometry: Geometry) -> FormName:
     """Return the form for an input `(N, in, *spatial)` and cells `(cells, c_out, c_in, ...)`."""
     if geometry.groups > 1 or x.is_meta:
         return "grouped"
-    kernel_bytes = 4 * math.prod(geometry.kernel)
-    if kernel_bytes < KERNEL_BYTES or x.shape[0] < 2:
-        return "grouped"
+    batch, kernel_bytes = len(x), math.prod(geometry.kernel) * cells.element_size()
     positions, num_cells = math.prod(geometry.maps(x.shape[2:])), len(cells)
     pieces = geometry.groups_spatial * geometry.groups_in
     ratio = num_cells * positions / (pieces * (num_cells + positions))
-    if ratio < MULTIPLY_ADDS:
+    large = batch * kernel_bytes > BATCH_BYTES
+    size = "one sample" if batch < 2 else "large batch" if large else "small batch"
+    if kernel_bytes >= KERNEL_BYTES and ratio < MULTIPLY_ADDS[size]:
         return "input"
-    return "kernel" if kernel_bytes >= 2 * KERNEL_BYTES else "grouped"
+    return "kernel" if large and num_cells + positions <= PER_NUMBER else "grouped"
 
 
 def samples_at_a_time(bytes_per_sample: int) -> int:

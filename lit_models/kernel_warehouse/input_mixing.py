@@ -3,61 +3,112 @@
 A kernel is linear in the cells, and its convolution is linear in the input, so the sums change
 places: `y = sum_m E_m (sum_{s,i} a[s,i,m] x_{s,i})`, where `E_m` is cell m and `x_{s,i}` the input
 piece i shifted to position s of the kernel. What stands in parentheses has the size of the input
-for each cell; then one product of two matrices, the same cells for all samples, does the rest.
+for each cell; then one product of two matrices for each cell, the same for all samples, does the
+rest.
 """
 
 import math
 
+import torch
 from torch import Tensor
 
 from lit_models.kernel_warehouse.geometry import Geometry
-from lit_models.kernel_warehouse.recomputation import MatMul
-from lit_models.kernel_warehouse.windows import channels_first, windows
+from lit_models.kernel_warehouse.recomputation import Form, Gradients, accumulate
+from lit_models.kernel_warehouse.windows import channels_first, windows, windows_gradient
 
 
-def input_mixing(
-    x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry, matmul: MatMul
-) -> Tensor:
-    """Mix the inputs, then apply all cells at once: a `Mixture` for ungrouped kernels.
+class InputMixing(Form):
+    """A form for ungrouped kernels: the inputs are mixed, then meet all cells."""
 
-    Args:
-        x: See `Mixture`, like the next three.
-        coefficients: See above.
-        cells: See above.
-        geometry: See above; `groups` must be 1.
-        matmul: The product with the cells, `torch.matmul` or one that acts like it.
-    """
-    batch, maps = x.shape[0], geometry.maps(x.shape[2:])
-    num_cells, cell_out = cells.shape[:2]
-    mixed = _mixed_inputs(x, coefficients, geometry, num_cells, math.prod(maps))
-    y = matmul(mixed, cells.transpose(0, 1).reshape(cell_out, -1).t())
-    y = y.view(batch, geometry.groups_out, *maps, cell_out)
-    return channels_first(y.movedim(1, -2).flatten(-2), like=x)
+    def size(self, x: Tensor, cells: Tensor, geometry: Geometry) -> int:
+        """See `Form`: the mixed inputs."""
+        positions = math.prod(geometry.maps(x.shape[2:]))
+        return len(cells) * geometry.groups_out * positions * math.prod(cells.shape[2:])
+
+    def mixture(self, x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
+        """See `Form`."""
+        mixed = _mixed(_weights(coefficients, x, geometry), _shifted(x, geometry), cells)
+        return _as_maps(torch.einsum("rmq,mcq->rc", mixed, cells.flatten(2)), x, geometry)
+
+    def forward(self, x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
+        """See `Form`."""
+        mixed = _mixed(_weights(coefficients, x, geometry), _shifted(x, geometry), cells)
+        y = mixed.new_zeros(len(mixed), cells.shape[1])
+        for m, cell in enumerate(cells.flatten(2)):
+            y.addmm_(mixed[:, m], cell.t())
+        return _as_maps(y, x, geometry)
+
+    def backward(
+        self,
+        x: Tensor,
+        coefficients: Tensor,
+        cells: Tensor,
+        geometry: Geometry,
+        grad: Tensor,
+        of_cells: Tensor | None,
+        x_wanted: bool,
+    ) -> Gradients:
+        """See `Form`."""
+        weights, shifted = _weights(coefficients, x, geometry), _shifted(x, geometry)
+        of_y = grad.movedim(1, -1).reshape(-1, cells.shape[1])
+        if of_cells is not None:
+            mixed = _mixed(weights, shifted, cells)
+            for m, of_cell in enumerate(of_cells.flatten(2)):
+                accumulate(of_cell, of_y.t(), mixed[:, m])
+            del mixed
+        of_mixed = of_y.new_empty(len(of_y), *cells.flatten(2).shape[::2])
+        for m, cell in enumerate(cells.flatten(2)):
+            torch.mm(of_y, cell, out=of_mixed[:, m])
+        of_mixed = of_mixed.view(len(weights), -1, of_mixed.shape[-1])
+        of_x = None
+        if x_wanted:
+            of_x = _shifted_gradient(weights.mT @ of_mixed, x, geometry)
+        return of_x, _weights_gradient(of_mixed @ shifted.mT, coefficients, geometry)
 
 
-def mixed_size(geometry: Geometry, num_cells: int, positions: int) -> int:
-    """Return how many numbers one sample's mixed inputs are."""
-    per_position = math.prod(geometry.kernel[1:]) // (geometry.groups_spatial * geometry.groups_in)
-    return geometry.groups_out * num_cells * positions * per_position
+def _weights(coefficients: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+    """Return the coefficients `(N * positions, out * cells, spatial * in)`."""
+    spatial, out, into = geometry[-3:]
+    batch, _, cells = coefficients.shape
+    positions = math.prod(geometry.maps(x.shape[2:]))
+    weights = coefficients.reshape(batch, spatial, out, into, cells).permute(0, 2, 4, 1, 3)
+    weights = weights.reshape(batch, 1, out * cells, spatial * into)
+    return weights.expand(-1, positions, -1, -1).flatten(0, 1)
 
 
-def _mixed_inputs(
-    x: Tensor, coefficients: Tensor, geometry: Geometry, num_cells: int, positions: int
-) -> Tensor:
-    """Return the mixtures `(N * groups_out * positions, cells * cell_area)` of shifted inputs."""
-    groups_spatial, groups_out, groups_in = geometry[-3:]
-    axes = len(geometry.stride)
-    shifted = windows(x, geometry, groups_in)
-    # From (sample, *maps, piece, channel, *kernel_size).
-    maps, kernel = range(1, axes + 1), range(axes + 3, 2 * axes + 3)
-    if groups_spatial > 1:
-        shifted = shifted.permute(0, *kernel, axes + 1, *maps, axes + 2)
-    else:  # cells are whole kernels
-        shifted = shifted.permute(0, axes + 1, *maps, axes + 2, *kernel)
-    shifted = shifted.reshape(x.shape[0], groups_spatial * groups_in, -1)
-    grid = (groups_spatial, groups_out, groups_in, num_cells)
-    weights = coefficients.reshape(-1, *grid).permute(0, 2, 4, 1, 3)
-    mixed = weights.reshape(x.shape[0], groups_out * num_cells, -1) @ shifted
-    # Each row needs all cells of one position side by side.
-    mixed = mixed.view(x.shape[0] * groups_out, num_cells, positions, -1).transpose(1, 2)
-    return mixed.reshape(mixed.shape[0] * positions, -1)
+def _weights_gradient(grad: Tensor, coefficients: Tensor, geometry: Geometry) -> Tensor:
+    """Return the gradient of `_weights` with respect to the coefficients."""
+    spatial, out, into = geometry[-3:]
+    batch, _, cells = coefficients.shape
+    grad = grad.view(batch, -1, out, cells, spatial, into).sum(1)
+    return grad.permute(0, 3, 1, 4, 2).reshape(coefficients.shape)
+
+
+def _mixed(weights: Tensor, shifted: Tensor, cells: Tensor) -> Tensor:
+    """Return the mixed inputs `(N * positions * out, cells, cell area)`."""
+    return (weights @ shifted).view(-1, len(cells), shifted.shape[-1])
+
+
+def _shifted(x: Tensor, geometry: Geometry) -> Tensor:
+    """Return the shifted inputs `(N * positions, spatial * in, cell area)`."""
+    spatial, _, into = geometry[-3:]
+    shifted = windows(x, geometry, _axis(geometry))
+    return shifted.view(len(x) * math.prod(geometry.maps(x.shape[2:])), spatial * into, -1)
+
+
+def _shifted_gradient(grad: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+    """Return the gradient of `_shifted` with respect to `x`."""
+    spatial, channels = geometry.groups_spatial, x.shape[1]
+    last = (spatial, channels) if spatial > 1 else (channels, math.prod(geometry.kernel[2:]))
+    grad = grad.reshape(len(x), *geometry.maps(x.shape[2:]), *last)
+    return windows_gradient(grad, geometry, _axis(geometry), x)
+
+
+def _axis(geometry: Geometry) -> int:
+    """Return where the kernel's positions go: whole kernels have them last, like cells."""
+    return len(geometry.stride) + 1 if geometry.groups_spatial > 1 else -1
+
+
+def _as_maps(y: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+    y = y.view(len(x), *geometry.maps(x.shape[2:]), geometry.kernel[0])
+    return channels_first(y, like=x)

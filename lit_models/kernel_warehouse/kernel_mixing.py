@@ -1,52 +1,106 @@
 """Mixing kernels as the papers do, but applying them as products of matrices.
 
 A batch of kernels is many times larger than the caches, and a convolution with a group for each
-sample is slow where the maps are small. So few samples at a time get their kernels, each as one
-matrix, and meet the windows of their inputs in one batched product.
+sample is slow where the maps are small. So few samples at a time get their kernels, and every piece
+of a kernel is a matrix that meets its part of the input where the mixing left it, without a copy.
 """
 
 import math
 
+import torch
 from torch import Tensor
 
 from lit_models.kernel_warehouse.geometry import Geometry
-from lit_models.kernel_warehouse.recomputation import MatMul
-from lit_models.kernel_warehouse.windows import channels_first, windows
+from lit_models.kernel_warehouse.recomputation import Form, Gradients, accumulate
+from lit_models.kernel_warehouse.windows import channels_first, windows, windows_gradient
 
 
-def kernel_mixing(
-    x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry, matmul: MatMul
-) -> Tensor:
-    """Multiply the windows of every sample's input with its kernel: a `Mixture`.
+class KernelMixing(Form):
+    """A form for ungrouped kernels: every sample's kernel meets the windows of its input."""
 
-    Args:
-        x: See `Mixture`, like the next three.
-        coefficients: See above.
-        cells: See above.
-        geometry: See above.
-        matmul: The products with the kernels, `torch.matmul` or one that acts like it.
-    """
-    batch, maps, groups = x.shape[0], geometry.maps(x.shape[2:]), geometry.groups
-    axes = len(maps)
-    views = windows(x, geometry, groups, geometry.groups_in)
-    # From (sample, *maps, group, piece, channel, *kernel_size).
-    kernel = range(axes + 4, 2 * axes + 4)
-    channels = (axes + 2, axes + 3)
-    row = (*kernel, *channels) if geometry.groups_spatial > 1 else (*channels, *kernel)
-    columns = views.permute(0, axes + 1, *range(1, axes + 1), *row)
-    columns = columns.reshape(batch, groups, -1, math.prod(geometry.kernel[1:]))
-    y = matmul(columns, _kernel_matrices(coefficients, cells, geometry).transpose(2, 3))
-    y = y.transpose(1, 2).reshape(batch, *maps, geometry.kernel[0])
-    return channels_first(y, like=x)
+    def size(self, x: Tensor, cells: Tensor, geometry: Geometry) -> int:
+        """See `Form`: the kernel or the windows."""
+        positions = math.prod(geometry.maps(x.shape[2:]))
+        return math.prod(geometry.kernel[1:]) * max(geometry.kernel[0], positions)
+
+    def mixture(self, x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
+        """See `Form`."""
+        kernels = _kernels(_weights(coefficients, geometry), cells, geometry)
+        y = torch.einsum("nkoq,nkpq->npo", kernels, _columns(x, geometry))
+        return _as_maps(y, x, geometry)
+
+    def forward(self, x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
+        """See `Form`."""
+        kernels = _kernels(_weights(coefficients, geometry), cells, geometry)
+        columns = _columns(x, geometry)
+        y = columns.new_zeros(len(x), columns.shape[2], kernels.shape[2])
+        for k in range(columns.shape[1]):
+            y.baddbmm_(columns[:, k], kernels[:, k].mT)
+        return _as_maps(y, x, geometry)
+
+    def backward(
+        self,
+        x: Tensor,
+        coefficients: Tensor,
+        cells: Tensor,
+        geometry: Geometry,
+        grad: Tensor,
+        of_cells: Tensor | None,
+        x_wanted: bool,
+    ) -> Gradients:
+        """See `Form`."""
+        weights, columns = _weights(coefficients, geometry), _columns(x, geometry)
+        of_y = grad.flatten(2).unsqueeze(1)  # (sample, 1, channel, position)
+        of_x = None
+        if x_wanted:
+            of_columns = of_y.mT @ _kernels(weights, cells, geometry)
+            of_x = _columns_gradient(of_columns, x, geometry)
+        of_pieces = (of_y @ columns).view(len(weights), -1)
+        if of_cells is not None:
+            accumulate(of_cells.flatten(1), weights.t(), of_pieces)
+        of_weights = of_pieces @ cells.flatten(1).t()
+        return of_x, _weights_gradient(of_weights, coefficients, geometry)
 
 
-def _kernel_matrices(coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
-    """Return every sample's kernel as matrices `(N, groups, out / groups, in * area / groups)`."""
+def _weights(coefficients: Tensor, geometry: Geometry) -> Tensor:
+    """Return the coefficients `(N * spatial * in * out, cells)`."""
+    spatial, out, into = geometry[-3:]
+    cells = coefficients.shape[2]
+    return coefficients.reshape(-1, spatial, out, into, cells).transpose(2, 3).reshape(-1, cells)
+
+
+def _weights_gradient(grad: Tensor, coefficients: Tensor, geometry: Geometry) -> Tensor:
+    spatial, out, into = geometry[-3:]
+    grad = grad.view(-1, spatial, into, out, grad.shape[1])
+    return grad.transpose(2, 3).reshape(coefficients.shape)
+
+
+def _kernels(weights: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
+    """Return the kernels `(N, spatial * in, out channels, cell area)`: for each piece a matrix."""
     # A product of two matrices, not a batched one: all samples share the cells.
-    pieces = coefficients.flatten(0, 1) @ cells.flatten(1)
-    grid = (geometry.groups_spatial, geometry.groups_out, geometry.groups_in)
-    pieces = pieces.view(-1, *grid, cells.shape[1], cells.flatten(2).shape[2])
-    # From (sample, spatial, out, in, c_out, cell_area).
-    rows = pieces.permute(0, 2, 4, 1, 3, 5)
-    out = geometry.kernel[0] // geometry.groups
-    return rows.reshape(-1, geometry.groups, out, math.prod(geometry.kernel[1:]))
+    pieces = weights @ cells.flatten(1)
+    area = math.prod(cells.shape[2:])
+    return pieces.view(-1, geometry.groups_spatial * geometry.groups_in, geometry.kernel[0], area)
+
+
+def _columns(x: Tensor, geometry: Geometry) -> Tensor:
+    """Return the windows that the pieces meet `(N, spatial * in, positions, cell area)`."""
+    spatial, _, into = geometry[-3:]
+    positions = math.prod(geometry.maps(x.shape[2:]))
+    columns = windows(x, geometry, 1 if spatial > 1 else -1)  # one position: whole kernels
+    columns = columns.view(len(x), spatial, positions, into, -1).transpose(2, 3)
+    return columns.reshape(len(x), spatial * into, positions, -1)
+
+
+def _columns_gradient(grad: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+    """Return the gradient of `_columns` with respect to `x`."""
+    (spatial, _, into), maps = geometry[-3:], geometry.maps(x.shape[2:])
+    grad = grad.view(len(x), spatial, into, *grad.shape[2:]).transpose(2, 3)
+    if spatial > 1:
+        return windows_gradient(grad.reshape(len(x), spatial, *maps, -1), geometry, 1, x)
+    grad = grad.reshape(len(x), *maps, x.shape[1], -1)
+    return windows_gradient(grad, geometry, -1, x)
+
+
+def _as_maps(y: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+    return channels_first(y.view(len(x), *geometry.maps(x.shape[2:]), -1), like=x)

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lit_models.kernel_warehouse.cost import FormName, fastest_form, samples_at_a_time
+from lit_models.kernel_warehouse.cost import FormName, fastest_form
 from lit_models.kernel_warehouse.geometry import Geometry, Mixture
-from lit_models.kernel_warehouse.input_mixing import input_mixing, mixed_size
-from lit_models.kernel_warehouse.kernel_mixing import kernel_mixing
-from lit_models.kernel_warehouse.recomputation import recomputed
+from lit_models.kernel_warehouse.input_mixing import InputMixing
+from lit_models.kernel_warehouse.kernel_mixing import KernelMixing
+from lit_models.kernel_warehouse.recomputation import Form, recomputed
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -73,20 +73,20 @@ def grouped(x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) 
     return form(x, coefficients, cells, geometry)
 
 
-def _by_kernels(x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
-    samples = samples_at_a_time(math.prod(geometry.kernel) * cells.element_size())
-    return recomputed(kernel_mixing, x, coefficients, cells, geometry, samples)
+def _fast(form: Form) -> Mixture:
+    def mixture(x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
+        if geometry.groups > 1:
+            return grouped(x, coefficients, cells, geometry)
+        return recomputed(form, x, coefficients, cells, geometry)
+
+    return mixture
 
 
-def _by_inputs(x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
-    if geometry.groups > 1:
-        return grouped(x, coefficients, cells, geometry)
-    positions = math.prod(geometry.maps(x.shape[2:]))
-    size = mixed_size(geometry, len(cells), positions) * cells.element_size()
-    return recomputed(input_mixing, x, coefficients, cells, geometry, samples_at_a_time(size))
-
-
-FORMS: dict[FormName, Mixture] = {"grouped": grouped, "kernel": _by_kernels, "input": _by_inputs}
+FORMS: dict[FormName, Mixture] = {
+    "grouped": grouped,
+    "kernel": _fast(KernelMixing()),
+    "input": _fast(InputMixing()),
+}
 
 
 def per_sample_convolution(

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from lit_models.kernel_warehouse.geometry import Geometry
 from lit_models.kernel_warehouse.mixture import (
-    Geometry,
+    FORMS,
     assemble_kernels,
     mix,
     per_sample_convolution,
@@ -97,15 +98,64 @@ def test_whatever_form_is_chosen_equals_the_papers(case: Case) -> None:
     torch.testing.assert_close(mix(*case), per_sample_convolution(*case))
 
 
-@pytest.mark.parametrize("form", [per_sample_convolution, shifted_products])
+def with_gradients(form: Any, case: Case, dtype: torch.dtype) -> list[Tensor]:
+    """The output, and the gradients of input, coefficients and cells for an arbitrary loss."""
+    tensors = [tensor.to(dtype).requires_grad_() for tensor in case[:3]]
+    y = form(*tensors, case[3])
+    towards = torch.linspace(-1, 2, y.numel(), dtype=dtype).view(y.shape)
+    return [y, *torch.autograd.grad(y, tensors, towards)]
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@settings(deadline=None, max_examples=40)
+@given(case=cases())
+def test_all_forms_and_their_gradients_equal_the_papers(
+    name: Any, dtype: torch.dtype, tolerance: float, case: Case
+) -> None:
+    ours = with_gradients(FORMS[name], case, dtype)
+    papers = with_gradients(per_sample_convolution, case, torch.float64)
+    for our, paper in zip(ours, papers, strict=True):
+        # Sums of many products: rounding is relative to the largest, not to what they come to.
+        atol = tolerance * max(paper.abs().max().item(), 1)
+        torch.testing.assert_close(our.double(), paper, rtol=tolerance, atol=atol)
+
+
+@pytest.mark.parametrize("form", [per_sample_convolution, shifted_products, *FORMS.values()])
 def test_gradients_reach_input_coefficients_and_cells(form: Any) -> None:
     torch.manual_seed(0)
-    geometry = Geometry((4, 2, 3, 3), (2, 1), (1, 0), (1, 2), 2, 9, 2, 1)
+    geometry = Geometry((4, 2, 3, 3), (2, 1), (1, 0), (1, 2), 1, 9, 2, 1)
     leaves = [
         torch.randn(shape, dtype=torch.float64, requires_grad=True)
-        for shape in ((2, 4, 6, 5), (2, 18, 3), (3, 2, 2, 1, 1))
+        for shape in ((2, 2, 6, 5), (2, 18, 3), (3, 2, 2, 1, 1))
     ]
     assert torch.autograd.gradcheck(lambda *args: form(*args, geometry), leaves)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_gradients_have_gradients(name: Any) -> None:
+    torch.manual_seed(0)
+    geometry = Geometry((2, 2, 2), (1,), (1,), (1,), 1, 2, 1, 1)
+    leaves = [
+        torch.randn(shape, dtype=torch.float64, requires_grad=True)
+        for shape in ((2, 2, 3), (2, 2, 2), (2, 2, 2, 1))
+    ]
+    assert torch.autograd.gradgradcheck(lambda *args: FORMS[name](*args, geometry), leaves)
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_channels_last_inputs_give_channels_last_outputs_of_equal_values(name: Any) -> None:
+    torch.manual_seed(0)
+    geometry = Geometry((4, 6, 3, 3), (2, 2), (1, 1), (1, 1), 1, 9, 2, 3)
+    x, coefficients, cells = (
+        torch.randn(2, 6, 7, 7),
+        torch.randn(2, 54, 5),
+        torch.randn(5, 2, 2, 1, 1),
+    )
+    expected = per_sample_convolution(x, coefficients, cells, geometry)
+    y = FORMS[name](x.to(memory_format=torch.channels_last), coefficients, cells, geometry)
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-4)
+    assert FORMS[name](x, coefficients, cells, geometry).is_contiguous()
 
 
 def test_kernels_have_the_shape_of_the_layer() -> None:
