@@ -172,7 +172,11 @@ def test_shards_of_a_network_train_as_the_whole_and_resume(here: Path) -> None:
     assert whole.folder != record.folder
     a, b = last(record), last(whole)
     assert a["state_dict"].keys() == b["state_dict"].keys()
-    torch.testing.assert_close(a["state_dict"], b["state_dict"], rtol=1e-2, atol=1e-4)
+    for key, weight in a["state_dict"].items():
+        difference = (weight - b["state_dict"][key]).abs()
+        # Adam's steps have one size, however small a gradient: rounding may turn a single one round.
+        assert difference.max() < 2e-3, key
+        assert difference.mean() < 1e-4, key
     assert main(evaluate("test", sharded, record.last_checkpoint)) == 0
     tested = newest(sharded).facts["metrics"]["test"]
     assert tested["test/acc1"] == record.facts["metrics"]["test"]["test/acc1"]

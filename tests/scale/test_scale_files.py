@@ -13,7 +13,7 @@ from experiments.tables.rows import changes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SCALE = sorted((CONFIGS / "scale").glob("*.yaml"))
-SHARED = ("recipes", "data", "scale", "tables")
+SHARED = ("recipes", "data", "scale", "tables", "sweeps")
 # Another precision is another recipe.
 MATERIAL = {"bf16", "fp16"}
 
