@@ -18,3 +18,15 @@ class RunProgressBar(RichProgressBar):
         """The metrics to show."""
         metrics = super().get_metrics(trainer, pl_module)
         return {name: metrics[name] for name in SHOWN if name in metrics}
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Redraw if it is time: Lightning's would fetch the metrics from a GPU at every step."""
+        if trainer.is_last_batch or (batch_idx + 1) % self.refresh_rate == 0:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

@@ -24,6 +24,7 @@ from experiments.config_errors import explain
 from experiments.devices import no_such_devices
 from experiments.every_run import first_callbacks, last_callbacks
 from experiments.loggers import WandbMode, build_loggers
+from experiments.no_profiler import NoProfiler
 from experiments.quiet import quieten
 from experiments.session import RunSession
 from experiments.slurm import REQUEUE_SIGNAL, requeue
@@ -243,6 +244,7 @@ class SuiteCLI(LightningCLI):
                     ),
                 ],
                 plugins=plugins,
+                profiler=config.profiler or NoProfiler(),
                 enable_model_summary=False,
                 sync_batchnorm=False,
                 # The data modules give each device its share, exactly.

@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -7,8 +8,9 @@ from callbacks.step_seed import StepSeed
 
 
 def draw(seed: int = 1, epoch: int = 0, batch: int = 0, rank: int = 0) -> float:
-    trainer = SimpleNamespace(current_epoch=epoch, global_rank=rank)
-    StepSeed(seed).on_train_batch_start(trainer, None, None, batch)  # type: ignore[arg-type]
+    trainer: Any = SimpleNamespace(current_epoch=epoch, global_rank=rank)
+    module: Any = SimpleNamespace(device=torch.device("cpu"))
+    StepSeed(seed).on_train_batch_start(trainer, module, None, batch)
     return torch.rand(1).item()
 
 
@@ -30,6 +32,12 @@ def test_numpy_is_seeded_too() -> None:
         drawn.append(np.random.rand())
         np.random.rand(3)
     assert drawn[0] == drawn[1]
+
+
+def test_nothing_is_queued_for_devices_that_are_absent() -> None:
+    queued = len(torch.cuda._queued_calls)
+    draw()
+    assert len(torch.cuda._queued_calls) == queued
 
 
 def test_the_runs_seed_is_taken_from_seed_everything(monkeypatch: object) -> None:

@@ -174,7 +174,7 @@ def test_shards_of_a_network_train_as_the_whole_and_resume(here: Path) -> None:
     assert a["state_dict"].keys() == b["state_dict"].keys()
     for key, weight in a["state_dict"].items():
         difference = (weight - b["state_dict"][key]).abs()
-        # Adam's steps have one size, however small a gradient: rounding may turn a single one round.
+        # A step of Adam has one size, however small a gradient: rounding may turn one round.
         assert difference.max() < 2e-3, key
         assert difference.mean() < 1e-4, key
     assert main(evaluate("test", sharded, record.last_checkpoint)) == 0

@@ -32,10 +32,9 @@ def quiet_trainer(folder: Path, *callbacks: L.Callback, **options: Any) -> L.Tra
         accelerator="cpu",
         logger=MediaShelf(),
         callbacks=list(callbacks),
-        enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
-        **options,
+        **{"enable_progress_bar": False, **options},
     )
 
 
