@@ -19,9 +19,9 @@ FormName = Literal["grouped", "kernel", "input"]
 
 KERNEL_BYTES = 2**19
 """A kernel of fewer bytes stays in the caches: mixing it costs next to nothing."""
-BATCH_BYTES = 2**25
-"""Above it malloc maps a tensor's memory anew each time, which costs the papers' form, with all
-kernels in one tensor, as much as its arithmetic."""
+BATCH_BYTES = 2**23
+"""Above it the papers' form, with all kernels in one tensor, waits for memory as long as for its
+arithmetic, and keeps more for the backward pass than all else."""
 MULTIPLY_ADDS = {"one sample": 1.0, "small batch": 1.5, "large batch": 2.0}
 """How many times the multiply-adds of the papers' form still leave the mixing of inputs faster. One
 sample's convolution is a plain one, so it takes fewer; a batch is large above `BATCH_BYTES`."""
@@ -40,7 +40,7 @@ def fastest_form(x: Tensor, cells: Tensor, geometry: Geometry) -> FormName:
     positions, num_cells = math.prod(geometry.maps(x.shape[2:])), len(cells)
     pieces = geometry.groups_spatial * geometry.groups_in
     ratio = num_cells * positions / (pieces * (num_cells + positions))
-    large = batch * kernel_bytes > BATCH_BYTES
+    large = batch > 1 and batch * kernel_bytes > BATCH_BYTES
     size = "one sample" if batch < 2 else "large batch" if large else "small batch"
     if kernel_bytes >= KERNEL_BYTES and ratio < MULTIPLY_ADDS[size]:
         return "input"

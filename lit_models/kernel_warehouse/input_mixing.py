@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from lit_models.kernel_warehouse.geometry import Geometry
-from lit_models.kernel_warehouse.recomputation import Form, Gradients, accumulate
+from lit_models.kernel_warehouse.products import accumulate, product
+from lit_models.kernel_warehouse.recomputation import Form, Gradients
 from lit_models.kernel_warehouse.windows import channels_first, windows, windows_gradient
 
 
@@ -35,7 +36,7 @@ class InputMixing(Form):
         mixed = _mixed(_weights(coefficients, x, geometry), _shifted(x, geometry), cells)
         y = mixed.new_zeros(len(mixed), cells.shape[1])
         for m, cell in enumerate(cells.flatten(2)):
-            y.addmm_(mixed[:, m], cell.t())
+            accumulate(y, mixed[:, m], cell.t())
         return _as_maps(y, x, geometry)
 
     def backward(
@@ -58,7 +59,7 @@ class InputMixing(Form):
             del mixed
         of_mixed = of_y.new_empty(len(of_y), *cells.flatten(2).shape[::2])
         for m, cell in enumerate(cells.flatten(2)):
-            torch.mm(of_y, cell, out=of_mixed[:, m])
+            of_mixed[:, m] = product(of_y, cell)
         of_mixed = of_mixed.view(len(weights), -1, of_mixed.shape[-1])
         of_x = None
         if x_wanted:

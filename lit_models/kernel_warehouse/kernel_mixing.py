@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from lit_models.kernel_warehouse.geometry import Geometry
-from lit_models.kernel_warehouse.recomputation import Form, Gradients, accumulate
+from lit_models.kernel_warehouse.products import accumulate, product
+from lit_models.kernel_warehouse.recomputation import Form, Gradients
 from lit_models.kernel_warehouse.windows import channels_first, windows, windows_gradient
 
 
@@ -25,13 +26,14 @@ class KernelMixing(Form):
 
     def mixture(self, x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
         """See `Form`."""
-        kernels = _kernels(_weights(coefficients, geometry), cells, geometry)
+        kernels = _kernels(_weights(coefficients, geometry) @ cells.flatten(1), cells, geometry)
         y = torch.einsum("nkoq,nkpq->npo", kernels, _columns(x, geometry))
         return _as_maps(y, x, geometry)
 
     def forward(self, x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
         """See `Form`."""
-        kernels = _kernels(_weights(coefficients, geometry), cells, geometry)
+        pieces = product(_weights(coefficients, geometry), cells.flatten(1))
+        kernels = _kernels(pieces, cells, geometry)
         columns = _columns(x, geometry)
         y = columns.new_zeros(len(x), columns.shape[2], kernels.shape[2])
         for k in range(columns.shape[1]):
@@ -53,12 +55,13 @@ class KernelMixing(Form):
         of_y = grad.flatten(2).unsqueeze(1)  # (sample, 1, channel, position)
         of_x = None
         if x_wanted:
-            of_columns = of_y.mT @ _kernels(weights, cells, geometry)
+            kernels = _kernels(product(weights, cells.flatten(1)), cells, geometry)
+            of_columns = of_y.mT @ kernels
             of_x = _columns_gradient(of_columns, x, geometry)
         of_pieces = (of_y @ columns).view(len(weights), -1)
         if of_cells is not None:
             accumulate(of_cells.flatten(1), weights.t(), of_pieces)
-        of_weights = of_pieces @ cells.flatten(1).t()
+        of_weights = product(of_pieces, cells.flatten(1).t())
         return of_x, _weights_gradient(of_weights, coefficients, geometry)
 
 
@@ -75,10 +78,8 @@ def _weights_gradient(grad: Tensor, coefficients: Tensor, geometry: Geometry) ->
     return grad.transpose(2, 3).reshape(coefficients.shape)
 
 
-def _kernels(weights: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
+def _kernels(pieces: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
     """Return the kernels `(N, spatial * in, out channels, cell area)`: for each piece a matrix."""
-    # A product of two matrices, not a batched one: all samples share the cells.
-    pieces = weights @ cells.flatten(1)
     area = math.prod(cells.shape[2:])
     return pieces.view(-1, geometry.groups_spatial * geometry.groups_in, geometry.kernel[0], area)
 

@@ -83,14 +83,6 @@ def recomputed(
     return y
 
 
-def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add a product of two matrices to a third, which may be of a wider type."""
-    if total.dtype == left.dtype:
-        total.addmm_(left, right)
-    else:
-        total += left @ right
-
-
 def _computing_type(x: Tensor, cells: Tensor) -> torch.dtype:
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):

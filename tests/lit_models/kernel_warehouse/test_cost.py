@@ -31,7 +31,7 @@ def test_wide_layers_on_small_maps_mix_inputs(
 
 @pytest.mark.parametrize(
     ("batch", "side", "form"),
-    [(1, 8, "grouped"), (2, 8, "grouped"), (8, 8, "kernel"), (8, 14, "grouped")],
+    [(1, 8, "grouped"), (2, 8, "kernel"), (8, 8, "kernel"), (8, 14, "grouped")],
 )
 def test_kernels_are_mixed_in_chunks_where_a_batch_of_them_is_large(
     batch: int, side: int, form: str

@@ -1,0 +1,31 @@
+from itertools import product as pairs
+
+import pytest
+import torch
+from torch import Tensor
+
+from lit_models.kernel_warehouse.products import accumulate, product
+
+
+def layouts(rows: int, columns: int, dtype: torch.dtype) -> list[Tensor]:
+    """The same matrix: row by row, column by column, and as a part of wider ones."""
+    generator = torch.Generator().manual_seed(rows)
+    matrix = torch.randn(rows, columns, generator=generator, dtype=torch.float64).to(dtype)
+    wide = torch.cat([torch.zeros_like(matrix), matrix], 1)[:, columns:]
+    tall = torch.cat([torch.zeros_like(matrix.t()), matrix.t()], 1)[:, rows:].t()
+    return [matrix, matrix.t().contiguous().t(), wide, tall]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_product_is_that_of_torch_in_every_layout(dtype: torch.dtype) -> None:
+    for left, right in pairs(layouts(5, 7, dtype), layouts(7, 3, dtype)):
+        y = product(left, right)
+        assert y.dtype == dtype
+        torch.testing.assert_close(y, left.contiguous() @ right.contiguous())
+
+
+def test_products_of_half_precision_are_summed_in_single() -> None:
+    total = torch.full((5, 3), 1000.0)
+    left, right = layouts(5, 7, torch.bfloat16)[0], layouts(7, 3, torch.bfloat16)[0]
+    accumulate(total, left, right)
+    torch.testing.assert_close(total - 1000, (left @ right).float(), rtol=0, atol=1e-3)
