@@ -70,11 +70,12 @@ def _grid(columns: Sequence[CellColumn], title: str) -> Table:
     grid = Table(title=Text(title, "bold"), title_justify="left", box=box.SIMPLE_HEAD)
     for place, column in enumerate(columns):
         whole = place == 0 or not column.words
+        header = column.header.replace(" (", "\n(").replace(", ", ",\n")
         grid.add_column(
-            Text(column.header.replace(" (", "\n(")),
+            Text(header),
             justify="right" if place > 0 and whole else "left",
             no_wrap=whole,
-            min_width=max(map(len, column.cells), default=0) if whole else None,
+            min_width=max(map(len, [*column.cells, *header.splitlines()])) if whole else None,
             overflow="fold",
         )
     toned = ([*map(Text, column.cells, _styles(column))] for column in columns)

@@ -121,10 +121,11 @@ def _draw_point(axes: "Axes", point: Point, colour: str) -> None:
 
 
 def _make_logarithmic(axes: "Axes") -> None:
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _engineering() -> Any:
@@ -153,11 +154,10 @@ def _add_legend(
 
 
 def _add_labels(axes: "Axes", points: Sequence[Point]) -> None:
-    """Name every point where its name covers no other one; far names get a line."""
+    """Name every point that has room for its name; far names get a line."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.draw_without_rendering()  # the places of points on the paper are known from here on
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     taken: list[Bbox] = [_around(axes, point.cost, y) for point in points for y in point.heights]
     for point in points:
         label = axes.annotate(
@@ -169,19 +169,24 @@ def _add_labels(axes: "Axes", points: Sequence[Point]) -> None:
             arrowprops={"arrowstyle": "-", "color": "0.6", "lw": 0.6, "shrinkA": 0, "shrinkB": 5},
         )
         label.arrow_patch.set_visible(False)  # type: ignore[union-attr]
-        boxes = []
-        for x, y in PLACES:
-            _put(label, x, y)
-            box = label.get_window_extent(renderer)
-            outside = not (axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1)
-            overlap = sum(box.overlaps(other) for other in taken) + 2 * outside
-            boxes.append((overlap, (x, y), box))
-            if not overlap:
-                break
-        _, (x, y), box = min(boxes, key=lambda found: found[0])
+        if not _place(label, axes, taken):
+            label.remove()
+
+
+def _place(label: Any, axes: "Axes", taken: list["Bbox"]) -> bool:
+    """Put a label where nothing is yet, and note that; returns whether there is such a place."""
+    from matplotlib.text import Text
+
+    for x, y in PLACES:
         _put(label, x, y)
-        label.arrow_patch.set_visible(max(abs(x), abs(y)) > 10)  # type: ignore[union-attr]
-        taken.append(box)
+        label.get_window_extent()  # with its line; from here on its place is known
+        box = Text.get_window_extent(label)
+        inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+        if inside and not any(box.overlaps(other) for other in taken):
+            label.arrow_patch.set_visible(max(abs(x), abs(y)) > 10)
+            taken.append(box)
+            return True
+    return False
 
 
 def _put(label: Any, x: float, y: float) -> None:

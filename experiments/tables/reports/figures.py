@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
 # Blue and vermilion of the palette by Okabe and Ito: told apart by every kind of colour vision.
 REPRODUCED, PUBLISHED = "#0072b2", "#d55e00"
-# The others of that palette that are dark enough on white.
-FURTHER = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+# The others of that palette that are dark enough on white, and grey.
+FURTHER = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#808080")
 
 
 def new_figure(width: float, height: float) -> "Figure":

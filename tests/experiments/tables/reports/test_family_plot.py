@@ -46,6 +46,14 @@ def test_labels_of_near_points_do_not_cover_each_other(
     assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
 
 
+def test_a_point_without_room_for_a_label_has_none(
+    content: dict[str, Any], write_table: Callable[..., Path]
+) -> None:
+    axes = axes_of_many(content, write_table, [70.0] * 80)
+    labels = [text for text in axes.texts if isinstance(text, Annotation)]
+    assert 5 < len(labels) < 80
+
+
 def test_costs_within_a_decade_are_drawn_on_a_linear_axis(
     content: dict[str, Any], write_table: Callable[..., Path]
 ) -> None:
