@@ -8,26 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from datamodules.broken_images import refuse_to_evaluate
 from datamodules.coco_annotations import decode_mask
 from datamodules.coco_images import CocoBatches, CocoImages
 from datamodules.coco_transforms import DetectionTransform
+from datamodules.file_data import HOLDOUT_SEED, FileDataModule
 from datamodules.image_files import fingerprint
-from datamodules.image_loader import ImageLoader, share_of_cores, worker_options
+from datamodules.image_loader import ImageLoader
 from datamodules.official import data_root
 from datamodules.options import at_least
 from datamodules.position import position_in_training, seed_of_run, share_of_device
 from datamodules.sampling import BatchPlan, GroupedShuffle, Shuffle
 
-# The held-out images are the same in all runs.
-HOLDOUT_SEED = 0
 
-
-class COCODataModule(LightningDataModule):
+class COCODataModule(FileDataModule):
     """COCO 2017 in its official layout: images and `annotations/instances_{train,val}2017.json`.
 
     Batches are `(images, targets, indices)` as `lit_models.Detector` takes them. `test` reports all
@@ -94,31 +90,26 @@ class COCODataModule(LightningDataModule):
         pin_memory: bool = True,
         persistent_workers: bool = True,
     ) -> None:
-        super().__init__()
-        at_least(1, batch_size=batch_size, eval_batch_size=eval_batch_size, max_size=max_size)
-        at_least(1, prefetch_factor=prefetch_factor, sizes=min(sizes, default=0))
-        at_least(0, holdout=holdout, seed=seed, num_workers=num_workers, flip=flip, crop=crop)
-        if holdout and validate_on_test:
-            raise ValueError(
-                f"holdout={holdout} and validate_on_test=true are two validation sets; choose one"
-            )
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            holdout=holdout,
+            validate_on_test=validate_on_test,
+            drop_last=drop_last,
+            seed=seed,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+            pin_memory=pin_memory,
+            persistent_workers=persistent_workers,
+        )
+        at_least(1, max_size=max_size, sizes=min(sizes, default=0))
+        at_least(0, flip=flip, crop=crop)
         self.root = _root(root)
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
         self.masks = masks
         self.transform = DetectionTransform(tuple(sizes), max_size, flip, crop)
         self.empty_images = empty_images
         self.group_by_orientation = group_by_orientation
-        self.holdout = holdout
-        self.validate_on_test = validate_on_test
         self.test_on_train = test_on_train
-        self.drop_last = drop_last
-        self.seed = seed
-        self.num_workers = num_workers
-        self.prefetch_factor = prefetch_factor
-        self.pin_memory = pin_memory
-        self.persistent_workers = persistent_workers
-        self._open_loaders: list[ImageLoader] = []
 
     @property
     def num_classes(self) -> int:
@@ -148,21 +139,6 @@ class COCODataModule(LightningDataModule):
         """The images that `test` reports."""
         return self.train_images if self.test_on_train else CocoImages(self.root, "val")
 
-    @property
-    def num_train(self) -> int:
-        """Number of images that are trained on."""
-        return len(self._rows[0])
-
-    @property
-    def num_val(self) -> int:
-        """Number of images that are validated on."""
-        return self.num_test if self.validate_on_test else self.holdout
-
-    @property
-    def num_test(self) -> int:
-        """Number of images that `test` reports."""
-        return len(self.test_images)
-
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What the data are: SHA-256 of names, sizes and annotations, and how many serve what."""
@@ -185,7 +161,7 @@ class COCODataModule(LightningDataModule):
         splits = [self.test_images]
         if stage in (None, "fit") or (stage == "validate" and self.holdout):
             splits.append(self.train_images)
-            _ = self._rows
+            _ = self.rows
         for images in splits:
             if not os.path.isfile(images.path(0)):
                 raise FileNotFoundError(f"no image at {images.path(0)}; unpack COCO's images there")
@@ -197,7 +173,7 @@ class COCODataModule(LightningDataModule):
 
     def train_dataloader(self) -> ImageLoader:
         """Shuffled, augmented batches of the training images, without the holdout."""
-        rows, _ = self._rows
+        rows, _ = self.rows
         seed, share = seed_of_run(self.seed), share_of_device(self.trainer)
         shuffle = Shuffle(seed)
         if self.group_by_orientation:
@@ -205,49 +181,16 @@ class COCODataModule(LightningDataModule):
             lot = self.batch_size * share.get("world_size", 1)
             shuffle = GroupedShuffle(seed=seed, groups=(width > height).long(), lot=lot)
         plan = BatchPlan(rows, self.batch_size, shuffle=shuffle, drop_last=self.drop_last, **share)
-        return self._loader(
+        return self.loader(
             CocoBatches(self.train_images, self.transform, self.masks, seed),
             plan,
+            # Every image of COCO can be read, so one that cannot is a fault of the copy.
+            on_broken=refuse_to_evaluate,
             position=lambda: position_in_training(self.trainer),
         )
 
-    def val_dataloader(self) -> ImageLoader | list[ImageLoader]:
-        """Batches of the holdout, or of val2017 with `validate_on_test`; no loader without either.
-
-        Raises:
-            ValueError: The Trainer was asked to validate and there is nothing to validate on.
-        """
-        if self.validate_on_test:
-            return self.test_dataloader()
-        if self.holdout:
-            return self._eval_loader(self.train_images, self._rows[1])
-        if self.trainer is not None and self.trainer.state.fn == TrainerFn.VALIDATING:
-            raise ValueError(
-                "nothing to validate on with holdout=0 and validate_on_test=false; use test, or "
-                "choose one of them"
-            )
-        return []
-
-    def test_dataloader(self) -> ImageLoader:
-        """Batches of all images that `test` reports."""
-        return self._eval_loader(self.test_images, torch.arange(self.num_test))
-
-    def predict_dataloader(self) -> ImageLoader:
-        """Batches of all images that `test` reports."""
-        return self.test_dataloader()
-
-    def teardown(self, stage: str | None = None) -> None:
-        """End the workers of all loaders."""
-        for loader in self._open_loaders:
-            loader.close()
-        self._open_loaders.clear()
-
-    def on_exception(self, exception: BaseException) -> None:
-        """End the workers of all loaders."""
-        self.teardown()
-
     @cached_property
-    def _rows(self) -> tuple[Tensor, Tensor]:
+    def rows(self) -> tuple[Tensor, Tensor]:
         """Rows of train2017 that are trained on, and those that are held out."""
         known = self.train_images.annotations
         usable = torch.arange(len(known)) if self.empty_images else known.counts.nonzero()[:, 0]
@@ -260,22 +203,9 @@ class COCODataModule(LightningDataModule):
         trained, held_out = order[self.holdout :], order[: self.holdout]
         return trained.sort().values, held_out.sort().values
 
-    def _eval_loader(self, images: CocoImages, rows: Tensor) -> ImageLoader:
-        plan = BatchPlan(rows, self.eval_batch_size, **share_of_device(self.trainer))
-        return self._loader(CocoBatches(images, None, self.masks), plan)
-
-    def _loader(self, batches: CocoBatches, plan: BatchPlan, **options: Any) -> ImageLoader:
-        devices = 1 if self.trainer is None else self.trainer.num_devices
-        workers = worker_options(
-            share_of_cores(devices) if self.num_workers is None else self.num_workers,
-            self.prefetch_factor,
-            self.pin_memory,
-            self.persistent_workers,
-        )
-        # Every image of COCO can be read, so one that cannot is a fault of the copy.
-        loader = ImageLoader(batches, plan, on_broken=refuse_to_evaluate, **options, **workers)
-        self._open_loaders.append(loader)
-        return loader
+    def evaluated(self, images: CocoImages) -> CocoBatches:
+        """Return what makes batches for evaluation of images of train2017 or val2017."""
+        return CocoBatches(images, None, self.masks)
 
 
 def _root(root: str | None) -> Path:

@@ -4,14 +4,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from datamodules.broken_images import BrokenImages, OnBrokenImage, refuse_to_evaluate
+from datamodules.broken_images import BrokenImages, OnBrokenImage
+from datamodules.file_data import HOLDOUT_SEED, FileDataModule
 from datamodules.image_decoding import Decoder
 from datamodules.image_files import ImageFiles, fingerprint
-from datamodules.image_loader import ImageBatches, ImageLoader, share_of_cores, worker_options
+from datamodules.image_loader import ImageBatches, ImageLoader
 from datamodules.image_splits import class_names, open_split, root_of_splits, stratified_rows
 from datamodules.image_transforms import EvalTransform, TrainTransform
 from datamodules.official import data_root
@@ -20,12 +19,10 @@ from datamodules.position import position_in_training, seed_of_run, share_of_dev
 from datamodules.sampling import BatchPlan, Shuffle
 
 CLASSES_OF_IMAGENET = 1000
-# The held-out images are the same in all runs, or runs with different seeds could not be compared.
-HOLDOUT_SEED = 0
 
 
-class ImageFilesDataModule(LightningDataModule):
-    """Base of data modules that read image files; a subclass says what is done to the images.
+class ImageFilesDataModule(FileDataModule):
+    """Base of data modules with images in class folders; a subclass says what is done to them.
 
     `test` reports all images of val. Nothing is validated on by default, because no model may be
     selected on the images that are reported: keep a `holdout` of the training images, or say
@@ -93,32 +90,26 @@ class ImageFilesDataModule(LightningDataModule):
         pin_memory: bool = True,
         persistent_workers: bool = True,
     ) -> None:
-        super().__init__()
-        at_least(1, num_classes=num_classes, batch_size=batch_size, repeats=repeats)
-        at_least(1, eval_batch_size=eval_batch_size, prefetch_factor=prefetch_factor)
-        at_least(0, holdout=holdout, seed=seed, num_workers=num_workers)
+        super().__init__(
+            batch_size=batch_size,
+            eval_batch_size=batch_size if eval_batch_size is None else eval_batch_size,
+            holdout=holdout,
+            validate_on_test=validate_on_test,
+            drop_last=drop_last,
+            seed=seed,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor,
+            pin_memory=pin_memory,
+            persistent_workers=persistent_workers,
+        )
+        at_least(1, num_classes=num_classes, repeats=repeats)
         one_of(("pil", "fast"), decode=decode)
         one_of(("raise", "skip"), on_broken_image=on_broken_image)
-        if holdout and validate_on_test:
-            raise ValueError(
-                f"holdout={holdout} and validate_on_test=true are two validation sets; choose one"
-            )
         self.root = root_of_splits(data_root(root))
-        self.batch_size = batch_size
-        self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
-        self.holdout = holdout
         self.fewer_classes_in_val = fewer_classes_in_val
-        self.validate_on_test = validate_on_test
-        self.drop_last = drop_last
         self.repeats = repeats
-        self.seed = seed
         self.decode: Decoder = decode
-        self.num_workers = num_workers
-        self.prefetch_factor = prefetch_factor
-        self.pin_memory = pin_memory
-        self.persistent_workers = persistent_workers
         self._broken = BrokenImages(on_broken_image)
-        self._open_loaders: list[ImageLoader] = []
         found = len(class_names(self.root / "train") or class_names(self.root / "val"))
         self.num_classes = num_classes or found or CLASSES_OF_IMAGENET
 
@@ -152,21 +143,6 @@ class ImageFilesDataModule(LightningDataModule):
         """Names of the classes, which are those of their folders."""
         return self.test_images.classes
 
-    @property
-    def num_train(self) -> int:
-        """Number of images that are trained on."""
-        return len(self.train_images) - self.holdout
-
-    @property
-    def num_val(self) -> int:
-        """Number of images that are validated on."""
-        return self.num_test if self.validate_on_test else self.holdout
-
-    @property
-    def num_test(self) -> int:
-        """Number of images that `test` reports."""
-        return len(self.test_images)
-
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
         """What is in the folders: SHA-256 of all names and file sizes, and how many serve what."""
@@ -182,12 +158,12 @@ class ImageFilesDataModule(LightningDataModule):
             ValueError: The classes are not those that were expected, or the holdout is too large.
         """
         if stage in (None, "fit") or (stage == "validate" and self.holdout):
-            _ = self._rows
+            _ = self.rows
         _ = self.test_images
 
     def train_dataloader(self) -> ImageLoader:
         """Shuffled, augmented batches of the training images, without the holdout."""
-        rows, _ = self._rows
+        rows, _ = self.rows
         seed = seed_of_run(self.seed)
         plan = BatchPlan(
             rows,
@@ -199,47 +175,12 @@ class ImageFilesDataModule(LightningDataModule):
         )
         transform = self.train_transform.build(self.decode)
         batches = ImageBatches(self.train_images, self.decode, transform, seed)
-        return self._loader(
+        return self.loader(
             batches,
             plan,
             on_broken=self._broken.found,
             position=lambda: position_in_training(self.trainer),
         )
-
-    def val_dataloader(self) -> ImageLoader | list[ImageLoader]:
-        """Batches of the holdout, or of val with `validate_on_test`; no loader without either.
-
-        Raises:
-            ValueError: The Trainer was asked to validate and there is nothing to validate on.
-        """
-        if self.validate_on_test:
-            return self.test_dataloader()
-        if self.holdout:
-            return self._eval_loader(self.train_images, self._rows[1])
-        if self.trainer is not None and self.trainer.state.fn == TrainerFn.VALIDATING:
-            raise ValueError(
-                "nothing to validate on with holdout=0 and validate_on_test=false; use test, or "
-                "choose one of them"
-            )
-        return []
-
-    def test_dataloader(self) -> ImageLoader:
-        """Batches of the images of val."""
-        return self._eval_loader(self.test_images, torch.arange(self.num_test))
-
-    def predict_dataloader(self) -> ImageLoader:
-        """Batches of the images of val."""
-        return self.test_dataloader()
-
-    def teardown(self, stage: str | None = None) -> None:
-        """End the workers of all loaders."""
-        for loader in self._open_loaders:
-            loader.close()
-        self._open_loaders.clear()
-
-    def on_exception(self, exception: BaseException) -> None:
-        """End the workers of all loaders."""
-        self.teardown()
 
     def state_dict(self) -> dict[str, Any]:
         """The broken images that were found, so that a resumed run knows them."""
@@ -256,17 +197,8 @@ class ImageFilesDataModule(LightningDataModule):
         """
         return self._broken.facts()
 
-    def _eval_loader(self, images: ImageFiles, rows: Tensor) -> ImageLoader:
-        plan = BatchPlan(rows, self.eval_batch_size, **share_of_device(self.trainer))
-        batches = ImageBatches(images, self.decode, self.eval_transform.build(self.decode))
-        return self._loader(batches, plan, on_broken=refuse_to_evaluate)
-
-    def _open(self, split: str) -> ImageFiles:
-        fewer = self.fewer_classes_in_val
-        return open_split(self.root, split, self.num_classes, fewer_in_val=fewer)
-
     @cached_property
-    def _rows(self) -> tuple[Tensor, Tensor]:
+    def rows(self) -> tuple[Tensor, Tensor]:
         """Rows of train that are trained on, and those that are held out."""
         count = len(self.train_images)
         if self.holdout >= count:
@@ -276,13 +208,10 @@ class ImageFilesDataModule(LightningDataModule):
             )
         return stratified_rows(self.train_images.targets, self.holdout, HOLDOUT_SEED)
 
-    def _loader(self, batches: ImageBatches, plan: BatchPlan, **options: Any) -> ImageLoader:
-        devices = 1 if self.trainer is None else self.trainer.num_devices
-        workers = worker_options(
-            share_of_cores(devices) if self.num_workers is None else self.num_workers,
-            self.prefetch_factor,
-            self.pin_memory,
-            self.persistent_workers,
-        )
-        self._open_loaders.append(ImageLoader(batches, plan, **options, **workers))
-        return self._open_loaders[-1]
+    def evaluated(self, images: ImageFiles) -> ImageBatches:
+        """Return what makes batches for evaluation of images of train or val."""
+        return ImageBatches(images, self.decode, self.eval_transform.build(self.decode))
+
+    def _open(self, split: str) -> ImageFiles:
+        fewer = self.fewer_classes_in_val
+        return open_split(self.root, split, self.num_classes, fewer_in_val=fewer)

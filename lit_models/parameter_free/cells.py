@@ -5,17 +5,17 @@ before it made, each of its nodes is a sum of operations on earlier nodes, and i
 its nodes. Reduction cells halve the maps and double the channels.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from timm.layers import ClassifierHead
 from torch import Tensor, nn
 
 from lit_models.backbones import CIFAR_FACTS
+from lit_models.parameter_free.headed import HeadedNetwork
 from lit_models.parameter_free.operations import (
     OPERATIONS,
     PARAMETER_FREE,
@@ -124,7 +124,7 @@ def _fit(channels: int, wanted: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(wanted))
 
 
-class CellStack(nn.Module, ABC):
+class CellStack(HeadedNetwork):
     """Base of networks of cells; a subclass says what their edges are.
 
     Args:
@@ -171,9 +171,7 @@ class CellStack(nn.Module, ABC):
             features[reduction] = info
         # The last cell of every size.
         self.feature_info = list(features.values())
-        self.num_classes = num_classes
-        self.num_features = self.head_hidden_size = before[1]
-        self.head: Any = ClassifierHead(before[1], num_classes, global_pool, drop_rate)
+        self.add_head(before[1], num_classes, global_pool, drop_rate)
 
     @abstractmethod
     def edges_of(self, index: int, cells: int, channels: int, stride: int) -> Edges:
@@ -186,25 +184,6 @@ class CellStack(nn.Module, ABC):
         for cell in self.cells:
             earlier, last = last, cell(earlier, last)
         return last
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits of the last maps, or what the classifier gets."""
-        logits: Tensor = self.head(x, pre_logits=pre_logits)
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `(N, num_classes)` of `x: (N, in_chans, H, W)`."""
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        """The classifier."""
-        classifier: nn.Module = self.head.fc
-        return classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier; 0 classes for none."""
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
 
 
 class CellNetwork(CellStack):

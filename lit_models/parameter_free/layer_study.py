@@ -7,11 +7,11 @@ Its text on them could not be read, so stem, widths and depths are this suite's 
 from collections.abc import Sequence
 from typing import Any
 
-from timm.layers import ClassifierHead
 from timm.models.resnet import downsample_conv
 from torch import Tensor, nn
 
 from lit_models.backbones import CIFAR_FACTS
+from lit_models.parameter_free.headed import HeadedNetwork
 from lit_models.parameter_free.layers import SpatialBottleneck
 from lit_models.parameter_free.operations import Operation
 from lit_models.registry import register_network
@@ -20,7 +20,7 @@ from lit_models.registry import register_network
 EXPANSION: int = SpatialBottleneck.expansion
 
 
-class BottleneckStack(nn.Module):
+class BottleneckStack(HeadedNetwork):
     """A 3x3 stem and bottlenecks in stages, each twice as wide and half as large as the last.
 
     The first bottleneck of every stage but the first strides at its spatial operation; its shortcut
@@ -68,9 +68,7 @@ class BottleneckStack(nn.Module):
             channels = EXPANSION * inner
             info = {"num_chs": channels, "reduction": reduction, "module": f"layer{stage + 1}"}
             self.feature_info.append(info)
-        self.num_classes = num_classes
-        self.num_features = self.head_hidden_size = channels
-        self.head: Any = ClassifierHead(channels, num_classes, global_pool, drop_rate)
+        self.add_head(channels, num_classes, global_pool, drop_rate)
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Last maps `(N, C, h, w)` of `x: (N, in_chans, H, W)`."""
@@ -78,25 +76,6 @@ class BottleneckStack(nn.Module):
         for info in self.feature_info:
             x = self.get_submodule(info["module"])(x)
         return x
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        """Logits of the last maps, or what the classifier gets."""
-        logits: Tensor = self.head(x, pre_logits=pre_logits)
-        return logits
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `(N, num_classes)` of `x: (N, in_chans, H, W)`."""
-        return self.forward_head(self.forward_features(x))
-
-    def get_classifier(self) -> nn.Module:
-        """The classifier."""
-        classifier: nn.Module = self.head.fc
-        return classifier
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier; 0 classes for none."""
-        self.num_classes = num_classes
-        self.head.reset(num_classes, global_pool)
 
 
 def _stage(

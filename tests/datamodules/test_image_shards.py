@@ -90,7 +90,7 @@ def test_every_image_is_evaluated_once_on_any_number_of_devices(
 ) -> None:
     def rows_of(rank: int) -> list[int]:
         share = {"rank": rank, "world_size": world_size}
-        monkeypatch.setattr("datamodules.image_data.share_of_device", lambda _: share)
+        monkeypatch.setattr("datamodules.file_data.share_of_device", lambda _: share)
         return [int(row) for _, _, rows in small(sharded).test_dataloader() for row in rows]
 
     seen = [row for rank in range(world_size) for row in rows_of(rank)]
