@@ -181,7 +181,7 @@ def circumstances(line: Line) -> str:
     return ", ".join(parts)
 
 
-def milliseconds(value: float) -> str:
+def three_digits(value: float) -> str:
     """At least three digits that count, no exponent."""
     return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
 

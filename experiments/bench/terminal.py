@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from experiments.bench.ledger import Line, circumstances, milliseconds, per_second
+from experiments.bench.ledger import Line, circumstances, per_second, three_digits
 from experiments.tables.cells import CellColumn
 from experiments.tables.terminal import print_grid, say
 
@@ -29,8 +29,8 @@ def print_lines(lines: Sequence[Line], file: Path) -> None:
         CellColumn("form", [FORMS[line.fused] for line in lines], words=True),
         CellColumn("batch", [str(line.batch) for line in lines]),
         CellColumn("size", [line.size for line in lines]),
-        CellColumn("ms (median)", [milliseconds(line.median_ms) for line in lines]),
-        CellColumn("IQR", [milliseconds(line.iqr_ms) for line in lines]),
+        CellColumn("ms (median)", [three_digits(line.median_ms) for line in lines]),
+        CellColumn("IQR", [three_digits(line.iqr_ms) for line in lines]),
         CellColumn("images/s", [per_second(line.images_per_second) for line in lines]),
         CellColumn("peak MiB", [f"{line.peak_mib:.1f}" for line in lines]),
     ]

@@ -8,9 +8,9 @@ from experiments.bench.ledger import (
     LEDGERS,
     Line,
     circumstances,
-    milliseconds,
     per_second,
     read_ledger,
+    three_digits,
 )
 
 WHATS = {"forward": "forward", "training": "forward + backward", "step": "training step"}
@@ -73,5 +73,5 @@ def _column(line: Line) -> _Column:
 
 def _cell(line: Line) -> str:
     if line.batch == 1:
-        return milliseconds(line.median_ms)
+        return three_digits(line.median_ms)
     return per_second(line.images_per_second)

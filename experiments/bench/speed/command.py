@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.bench.conditions import Conditions
-from experiments.bench.ledger import commit, machine_name, versions
+from experiments.bench.ledger import commit, machine_name, three_digits, versions
 from experiments.bench.options import add_common_options
 from experiments.bench.speed.item import TUNED, Item, Measured, UnavailableError, allocator
 from experiments.bench.speed.items import all_items
@@ -88,7 +88,7 @@ def _line(
     words = [*COMMAND, item.name, "--rounds", str(given.rounds), "--threads", str(given.threads)]
     if allocator() == "tuned":
         words += ["--allocator", "tuned"]
-    numbers = [f"{number:.3g}" for number in measured]
+    numbers = [three_digits(number) for number in measured]
     return SpeedLine(
         item=item.name,
         group=item.group,

@@ -8,7 +8,7 @@ from experiments.bench.ledger import (
     Line,
     circumstances,
     ledger_name,
-    milliseconds,
+    three_digits,
     per_second,
     read_ledger,
     update_ledger,
@@ -110,7 +110,7 @@ def test_a_damaged_ledger_is_named_with_the_line(tmp_path: Path) -> None:
 
 
 def test_numbers_are_shown_with_three_digits_that_count() -> None:
-    assert [milliseconds(value) for value in (0.01234, 1.5, 123.4, 12345.0)] == [
+    assert [three_digits(value) for value in (0.01234, 1.5, 123.4, 12345.0)] == [
         "0.0123",
         "1.50",
         "123",
