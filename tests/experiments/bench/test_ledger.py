@@ -8,9 +8,9 @@ from experiments.bench.ledger import (
     Line,
     circumstances,
     ledger_name,
-    three_digits,
     per_second,
     read_ledger,
+    three_digits,
     update_ledger,
 )
 from experiments.compose import ConfigError

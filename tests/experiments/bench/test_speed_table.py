@@ -66,9 +66,9 @@ def test_every_item_says_target_value_and_whether_it_is_reached(tmp_path: Path) 
     lines = speed(tmp_path, "--allocator", "default")
     found = [(line.item, line.target, line.value, line.reached) for line in lines]
     assert found == [
-        ("quick", "≥ 2", "3", "yes"),
-        ("slow", "≥ 2", "1", "no"),
-        ("lean", "≤ 2", "1.5", "yes"),
+        ("quick", "≥ 2", "3.00", "yes"),
+        ("slow", "≥ 2", "1.00", "no"),
+        ("lean", "≤ 2", "1.50", "yes"),
     ]
     assert lines[0].command == "python -m experiments bench speed quick --rounds 7 --threads 1"
     text = (tmp_path / "speed.md").read_text()
@@ -80,7 +80,7 @@ def test_every_item_says_target_value_and_whether_it_is_reached(tmp_path: Path) 
 def test_an_item_measured_again_replaces_its_line_in_its_place(tmp_path: Path) -> None:
     speed(tmp_path, "slow", "lean")
     lines = speed(tmp_path, "slow", "--rounds", "14")
-    assert [(line.item, line.value) for line in lines] == [("slow", "2"), ("lean", "1.5")]
+    assert [(line.item, line.value) for line in lines] == [("slow", "2.00"), ("lean", "1.50")]
     lines = speed(tmp_path, "quick", "--allocator", "default")
     assert [line.item for line in lines] == ["quick", "slow", "lean"]
 
