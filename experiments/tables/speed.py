@@ -59,6 +59,31 @@ def speed_columns(rows: Sequence[str | None], folder: Path = LEDGERS) -> dict[st
     }
 
 
+def times_of_images(
+    rows: Sequence[str | None], folder: Path = LEDGERS
+) -> tuple[str, dict[str, float]]:
+    """Return where and how deployed networks were timed, and seconds for one image by row.
+
+    Of all conditions those with the most rows are taken; there may be none.
+
+    Args:
+        rows: Names of the rows, as in `RowSpec.name`.
+        folder: Where the ledgers are.
+
+    Raises:
+        ConfigError: A ledger is damaged.
+    """
+    times: dict[_Column, dict[str, float]] = {}
+    for file in sorted(folder.glob("forward-*.csv")):
+        for line in read_ledger(file):
+            if line.row in rows and line.fused != "no":
+                times.setdefault(_column(line), {})[line.row] = line.median_ms / 1000 / line.batch
+    if not times:
+        return "", {}
+    column = max(times, key=lambda column: len(times[column]))
+    return f"{column.circumstances}, batch {column.batch}", times[column]
+
+
 def _sorted(
     columns: Iterable[tuple[_Column, dict[str, str]]],
 ) -> list[tuple[_Column, dict[str, str]]]:

@@ -1,21 +1,23 @@
 """Accuracy against what a network costs, for all rows of a table: as the papers plot families."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from experiments.tables.agreement import SCALES, cost_of_column
 from experiments.tables.comparison import Comparison, RowComparison
 from experiments.tables.reports.figures import FURTHER, PUBLISHED, REPRODUCED, new_figure
+from experiments.tables.speed import times_of_images
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-Cost = Literal["fused", "multiply_adds"]
+Cost = Literal["fused", "multiply_adds", "time"]
 COSTS: dict[Cost, str] = {
     "fused": "parameters of the deployed network",
     "multiply_adds": "multiply-adds for one image",
+    "time": "time for one image",
 }
 # Where a label may stand around its point, in points: near places first, then those further off.
 PLACES = [
@@ -48,7 +50,10 @@ def draw_family(comparison: Comparison, cost: Cost) -> "Figure | None":
     Returns:
         The figure; None where less than two rows have a number and a cost, or all costs are one.
     """
-    points = list(_points(comparison, cost))
+    where, times = "", dict[str, float]()
+    if cost == "time":
+        where, times = times_of_images([row.row.name for row in comparison.rows])
+    points = list(_points(comparison, cost, times))
     if len({point.cost for point in points}) < 2:
         return None
     assert comparison.reproduce is not None
@@ -63,8 +68,8 @@ def draw_family(comparison: Comparison, cost: Cost) -> "Figure | None":
     if max(costs) >= 10 * min(costs):
         _make_logarithmic(axes)
     axes.margins(0.08)
-    axes.xaxis.set_major_formatter(_engineering())
-    axes.set_xlabel(COSTS[cost])
+    axes.xaxis.set_major_formatter(_engineering("s" if cost == "time" else ""))
+    axes.set_xlabel(", ".join(filter(None, (COSTS[cost], where))))
     axes.set_ylabel(f"{comparison.reproduce.quantity}, {comparison.unit}")
     axes.grid(color="0.92", which="both")
     axes.set_axisbelow(True)
@@ -75,9 +80,10 @@ def draw_family(comparison: Comparison, cost: Cost) -> "Figure | None":
     return figure
 
 
-def _points(comparison: Comparison, cost: Cost) -> Iterator[Point]:
+def _points(comparison: Comparison, cost: Cost, times: Mapping[str, float]) -> Iterator[Point]:
     for row in comparison.rows:
-        value = _cost(comparison, row, cost)
+        name = row.row.name or ""
+        value = times.get(name) if cost == "time" else _cost(comparison, row, cost)
         point = Point(value or 0, row)
         if value and point.heights:
             yield point
@@ -128,10 +134,10 @@ def _make_logarithmic(axes: "Axes") -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _engineering() -> Any:
+def _engineering(unit: str) -> Any:
     from matplotlib.ticker import EngFormatter
 
-    return EngFormatter(sep=" ")
+    return EngFormatter(unit, sep=" ")
 
 
 def _add_legend(

@@ -23,6 +23,7 @@ PICTURED = {
     "plot": "Published and reproduced numbers of every row",
     "parameters": "Published and reproduced numbers against parameters",
     "multiply_adds": "Published and reproduced numbers against multiply-adds",
+    "time": "Published and reproduced numbers against measured time",
 }
 
 
@@ -65,6 +66,7 @@ def _write_plots(comparison: Comparison, folder: Path, suffixes: Sequence[str]) 
         "plot": draw_comparison(comparison),
         "parameters": draw_family(comparison, "fused"),
         "multiply_adds": draw_family(comparison, "multiply_adds"),
+        "time": draw_family(comparison, "time"),
     }
     files = []
     for name, figure in figures.items():

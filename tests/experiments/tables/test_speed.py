@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from experiments.bench.ledger import Line, update_ledger
-from experiments.tables.speed import speed_columns
+from experiments.tables.speed import speed_columns, times_of_images
 
 HARDWARE = "Made Up CPU 2 threads, fp32"
 
@@ -76,3 +76,10 @@ def test_sizes_are_named_where_they_differ(ledgers: Path) -> None:
 def test_a_table_without_measured_rows_has_no_such_columns(ledgers: Path, tmp_path: Path) -> None:
     assert speed_columns(["own/unmeasured", None], ledgers) == {}
     assert speed_columns(["own/plain"], tmp_path / "none") == {}
+
+
+def test_deployed_networks_are_compared_where_most_of_them_were_timed(ledgers: Path) -> None:
+    where, times = times_of_images(["own/plain", "own/operator"], ledgers)
+    assert where == f"{HARDWARE}, batch 1"
+    assert times == {"own/plain": 0.0125, "own/operator": 0.025}
+    assert times_of_images(["own/unmeasured"], ledgers) == ("", {})
