@@ -19,6 +19,7 @@ TINY = [
     *("--data.init_args.validate_on_test", "true"),
     *("--trainer.limit_val_batches", "4"),
     *("--trainer.max_epochs", "2"),
+    *("--trainer.check_val_every_n_epoch", "1"),
     *("--trainer.limit_train_batches", "8"),
     *("--trainer.accelerator", "cpu"),
     *("--trainer.enable_progress_bar", "false"),
