@@ -20,6 +20,8 @@ class LastCheckpoint(ModelCheckpoint):
         dirpath: The run's checkpoint folder.
     """
 
+    on_train_batch_end = L.Callback.on_train_batch_end  # it never saves there
+
     def __init__(self, dirpath: str | Path) -> None:
         super().__init__(
             dirpath,
@@ -37,6 +39,8 @@ class BestCheckpoint(ModelCheckpoint):
         monitor: Metric to compare, logged in validation, if the module names no `selection_metric`.
         mode: Whether `max` or `min` is better.
     """
+
+    on_train_batch_end = L.Callback.on_train_batch_end  # it never saves there
 
     def __init__(self, dirpath: str | Path, monitor: str = "val/acc1", mode: str = "max") -> None:
         super().__init__(

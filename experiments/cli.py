@@ -23,8 +23,8 @@ from experiments.compose import ConfigError
 from experiments.config_errors import explain
 from experiments.devices import no_such_devices
 from experiments.every_run import first_callbacks, last_callbacks
+from experiments.idle_costs import NoProfiler, skip_unused_hooks
 from experiments.loggers import WandbMode, build_loggers
-from experiments.no_profiler import NoProfiler
 from experiments.quiet import quieten
 from experiments.session import RunSession
 from experiments.slurm import REQUEUE_SIGNAL, requeue
@@ -233,7 +233,7 @@ class SuiteCLI(LightningCLI):
         if config.sync_batchnorm:
             plugins.append(SyncBatchNorm())
         try:
-            return super().instantiate_trainer(
+            trainer = super().instantiate_trainer(
                 default_root_dir=str(self.session.folder),
                 logger=loggers or False,
                 callbacks=[
@@ -252,6 +252,8 @@ class SuiteCLI(LightningCLI):
             )
         except MisconfigurationException as error:
             raise no_such_devices(config, self.arguments.place) or error from error
+        skip_unused_hooks(cast(Any, trainer).callbacks)
+        return trainer
 
     def after_fit(self) -> None:
         """Test the weights that training ended with."""

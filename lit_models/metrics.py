@@ -25,8 +25,9 @@ class MeanLoss(Metric):
 
     def update(self, loss: Tensor, count: int) -> None:
         """Add a batch of `count` samples with mean `loss`, a scalar."""
-        self.total += loss * count
-        self.count += count
+        # Not `+=`, which assigns, too: that is half the cost of this method.
+        self.total.add_(loss * count)
+        self.count.add_(count)
 
     def compute(self) -> Tensor:
         """The mean."""

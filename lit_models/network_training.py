@@ -93,12 +93,14 @@ class NetworkTraining(L.LightningModule):
         Raises:
             NonFiniteLossError: This loss, or on a GPU the one before it, is not finite.
         """
-        where = f"epoch {self.current_epoch}, batch {batch_idx}"
-        self._finite_loss.check(loss, self.global_step, where, indices)
-        self.train_loss.update(loss.detach(), len(indices))
-        every: int = self._trainer_facts.log_every_n_steps
-        if (self.global_step + 1) % every == 0:  # when Lightning writes what is logged
-            self.log("train/loss_step", loss.detach(), prog_bar=True, batch_size=len(indices))
+        trainer = self._trainer_facts
+        step: int = trainer.global_step
+        where = f"epoch {trainer.current_epoch}, batch {batch_idx}"
+        loss = loss.detach()
+        self._finite_loss.check(loss, step, where, indices)
+        self.train_loss.update(loss, len(indices))
+        if (step + 1) % trainer.log_every_n_steps == 0:  # when Lightning writes what is logged
+            self.log("train/loss_step", loss, prog_bar=True, batch_size=len(indices))
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss."""
