@@ -31,6 +31,9 @@ CHUNK_BYTES = 2**24
 """How much of its intermediates a form holds at a time: as fast as more, and below what malloc maps
 anew each time."""
 
+BLOCK_BYTES = 2**22
+"""How many of the cells are laid side by side at a time, for the same reasons."""
+
 
 def fastest_form(x: Tensor, cells: Tensor, geometry: Geometry) -> FormName:
     """Return the form for an input `(N, in, *spatial)` and cells `(cells, c_out, c_in, ...)`."""
@@ -50,3 +53,8 @@ def fastest_form(x: Tensor, cells: Tensor, geometry: Geometry) -> FormName:
 def samples_at_a_time(bytes_per_sample: int) -> int:
     """Return how many samples' intermediates are small enough to be held together."""
     return max(1, CHUNK_BYTES // max(bytes_per_sample, 1))
+
+
+def cells_at_a_time(bytes_per_cell: int) -> int:
+    """Return how many cells are few enough to be laid side by side."""
+    return max(1, BLOCK_BYTES // max(bytes_per_cell, 1))

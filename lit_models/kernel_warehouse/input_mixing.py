@@ -3,17 +3,19 @@
 A kernel is linear in the cells, and its convolution is linear in the input, so the sums change
 places: `y = sum_m E_m (sum_{s,i} a[s,i,m] x_{s,i})`, where `E_m` is cell m and `x_{s,i}` the input
 piece i shifted to position s of the kernel. What stands in parentheses has the size of the input
-for each cell; then one product of two matrices for each cell, the same for all samples, does the
-rest.
+for each cell; then one product with a matrix of all cells side by side, the same for all samples,
+does the rest.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from lit_models.kernel_warehouse.cost import cells_at_a_time
 from lit_models.kernel_warehouse.geometry import Geometry
-from lit_models.kernel_warehouse.products import accumulate, product
+from lit_models.kernel_warehouse.products import product
 from lit_models.kernel_warehouse.recomputation import Form, Gradients
 from lit_models.kernel_warehouse.windows import channels_first, windows, windows_gradient
 
@@ -33,10 +35,14 @@ class InputMixing(Form):
 
     def forward(self, x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
         """See `Form`."""
-        mixed = _mixed(_weights(coefficients, x, geometry), _shifted(x, geometry), cells)
-        y = mixed.new_zeros(len(mixed), cells.shape[1])
-        for m, cell in enumerate(cells.flatten(2)):
-            accumulate(y, mixed[:, m], cell.t())
+        shifted = _shifted(x, geometry)
+        y: Tensor | None = None
+        for some in _blocks(cells):
+            weights = _weights(coefficients[..., some], x, geometry)
+            mixed = _mixed(weights, shifted, cells[some])
+            term = product(mixed.flatten(1), _side_by_side(cells[some]).t())
+            y = term if y is None else y.add_(term)
+        assert y is not None
         return _as_maps(y, x, geometry)
 
     def backward(
@@ -46,25 +52,36 @@ class InputMixing(Form):
         cells: Tensor,
         geometry: Geometry,
         grad: Tensor,
-        of_cells: Tensor | None,
         x_wanted: bool,
+        cells_wanted: bool,
     ) -> Gradients:
         """See `Form`."""
-        weights, shifted = _weights(coefficients, x, geometry), _shifted(x, geometry)
+        shifted = _shifted(x, geometry)
         of_y = grad.movedim(1, -1).reshape(-1, cells.shape[1])
-        if of_cells is not None:
-            mixed = _mixed(weights, shifted, cells)
-            for m, of_cell in enumerate(of_cells.flatten(2)):
-                accumulate(of_cell, of_y.t(), mixed[:, m])
-            del mixed
-        of_mixed = of_y.new_empty(len(of_y), *cells.flatten(2).shape[::2])
-        for m, cell in enumerate(cells.flatten(2)):
-            of_mixed[:, m] = product(of_y, cell)
-        of_mixed = of_mixed.view(len(weights), -1, of_mixed.shape[-1])
-        of_x = None
-        if x_wanted:
-            of_x = _shifted_gradient(weights.mT @ of_mixed, x, geometry)
-        return of_x, _weights_gradient(of_mixed @ shifted.mT, coefficients, geometry)
+        of_shifted = torch.zeros_like(shifted) if x_wanted else None
+        of_coefficients = torch.empty_like(coefficients)
+        of_cells = torch.empty_like(cells) if cells_wanted else None
+        for some in _blocks(cells):
+            weights = _weights(coefficients[..., some], x, geometry)
+            if of_cells is not None:
+                mixed = _mixed(weights, shifted, cells[some])
+                of_block = product(of_y.t(), mixed.flatten(1)).view(-1, *mixed.shape[1:])
+                of_cells[some] = of_block.transpose(0, 1).view_as(cells[some])
+            of_mixed = product(of_y, _side_by_side(cells[some]))
+            of_mixed = of_mixed.view(len(shifted), -1, shifted.shape[-1])
+            if of_shifted is not None:
+                of_shifted.baddbmm_(weights.mT, of_mixed)
+            of_coefficients[..., some] = _weights_gradient(
+                of_mixed @ shifted.mT, coefficients[..., some], geometry
+            )
+        of_x = None if of_shifted is None else _shifted_gradient(of_shifted, x, geometry)
+        return of_x, of_coefficients, of_cells
+
+
+def _blocks(cells: Tensor) -> Iterator[slice]:
+    """Yield the warehouse in blocks of cells: a mixture is the sum of those of its blocks."""
+    block = cells_at_a_time(cells[0].nbytes)
+    return (slice(first, first + block) for first in range(0, len(cells), block))
 
 
 def _weights(coefficients: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
@@ -88,6 +105,11 @@ def _weights_gradient(grad: Tensor, coefficients: Tensor, geometry: Geometry) ->
 def _mixed(weights: Tensor, shifted: Tensor, cells: Tensor) -> Tensor:
     """Return the mixed inputs `(N * positions * out, cells, cell area)`."""
     return (weights @ shifted).view(-1, len(cells), shifted.shape[-1])
+
+
+def _side_by_side(cells: Tensor) -> Tensor:
+    """Return the cells as one matrix `(c_out, cells * cell area)`."""
+    return cells.flatten(2).transpose(0, 1).flatten(1)
 
 
 def _shifted(x: Tensor, geometry: Geometry) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lit_models.kernel_warehouse.geometry import Geometry
-from lit_models.kernel_warehouse.products import accumulate, product
+from lit_models.kernel_warehouse.products import product
 from lit_models.kernel_warehouse.recomputation import Form, Gradients
 from lit_models.kernel_warehouse.windows import channels_first, windows, windows_gradient
 
@@ -47,8 +47,8 @@ class KernelMixing(Form):
         cells: Tensor,
         geometry: Geometry,
         grad: Tensor,
-        of_cells: Tensor | None,
         x_wanted: bool,
+        cells_wanted: bool,
     ) -> Gradients:
         """See `Form`."""
         weights, columns = _weights(coefficients, geometry), _columns(x, geometry)
@@ -59,10 +59,9 @@ class KernelMixing(Form):
             of_columns = of_y.mT @ kernels
             of_x = _columns_gradient(of_columns, x, geometry)
         of_pieces = (of_y @ columns).view(len(weights), -1)
-        if of_cells is not None:
-            accumulate(of_cells.flatten(1), weights.t(), of_pieces)
+        of_cells = product(weights.t(), of_pieces).view_as(cells) if cells_wanted else None
         of_weights = product(of_pieces, cells.flatten(1).t())
-        return of_x, _weights_gradient(of_weights, coefficients, geometry)
+        return of_x, _weights_gradient(of_weights, coefficients, geometry), of_cells
 
 
 def _weights(coefficients: Tensor, geometry: Geometry) -> Tensor:

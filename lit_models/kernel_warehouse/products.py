@@ -22,8 +22,3 @@ def product(left: Tensor, right: Tensor) -> Tensor:
         right = right.contiguous()  # oneDNN takes others, a thousand times as slow
     y: Tensor = torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], "")
     return y
-
-
-def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add a product to `total: (n, m)`, which may be of a wider type."""
-    total += product(left, right)

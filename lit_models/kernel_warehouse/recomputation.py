@@ -14,8 +14,8 @@ from lit_models.kernel_warehouse.attention import full_precision
 from lit_models.kernel_warehouse.cost import samples_at_a_time
 from lit_models.kernel_warehouse.geometry import Geometry
 
-Gradients = tuple[Tensor | None, Tensor]
-"""Of the input, if it is wanted, and of the coefficients."""
+Gradients = tuple[Tensor | None, Tensor, Tensor | None]
+"""Of input, coefficients and cells, None where it is not wanted."""
 
 
 class Form(Protocol):
@@ -37,10 +37,10 @@ class Form(Protocol):
         cells: Tensor,
         geometry: Geometry,
         grad: Tensor,
-        of_cells: Tensor | None,
         x_wanted: bool,
+        cells_wanted: bool,
     ) -> Gradients:
-        """Return gradients and add the cells' to `of_cells`, if that is given.
+        """Return the gradients.
 
         Args:
             x: See `Mixture`, like the next three.
@@ -48,8 +48,8 @@ class Form(Protocol):
             cells: See above.
             geometry: See above.
             grad: The gradient of the output.
-            of_cells: In the shape of the cells.
             x_wanted: Whether the input's gradient is.
+            cells_wanted: Whether the gradient of the cells is.
         """
 
 
@@ -141,16 +141,17 @@ def _in_chunks(ctx: Any, grad: Tensor) -> list[Tensor | None]:
     x, coefficients, cells = ctx.saved_tensors
     x_wanted, _, cells_wanted = ctx.needs_input_grad[:3]
     dtype, matrices = ctx.dtype, cells.to(ctx.dtype)
-    # In the type of the cells: sums of many chunks need its digits.
-    of_cells = torch.zeros_like(cells) if cells_wanted else None
     of_inputs, of_weights = [], []
+    of_cells: Tensor | None = None
     for chunk in _chunks(ctx.samples, x, coefficients, grad):
         inputs, weights, part_grad = (tensor.to(dtype) for tensor in chunk)
-        of_x, of_coefficients = ctx.form.backward(
-            inputs, weights, matrices, ctx.geometry, part_grad, of_cells, x_wanted
+        of_x, of_coefficients, part = ctx.form.backward(
+            inputs, weights, matrices, ctx.geometry, part_grad, x_wanted, cells_wanted
         )
         of_inputs.append(of_x)
         of_weights.append(of_coefficients)
+        if part is not None:  # summed in the type of the cells: many chunks need its digits
+            of_cells = part.to(cells.dtype) if of_cells is None else of_cells.add_(part)
     of_x = torch.cat(of_inputs).to(x.dtype) if x_wanted else None
     return [of_x, torch.cat(of_weights).to(coefficients.dtype), of_cells]
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from lit_models.kernel_warehouse import kernel_layers, set_mixture
-from lit_models.kernel_warehouse.cost import fastest_form, samples_at_a_time
+from lit_models.kernel_warehouse.cost import cells_at_a_time, fastest_form, samples_at_a_time
 from lit_models.kernel_warehouse.geometry import Geometry
 from lit_models.kernel_warehouse.module import KWClassifier
 
@@ -54,6 +54,11 @@ def test_the_meta_device_gets_the_papers_form_whose_operations_are_counted() -> 
 def test_a_chunk_holds_one_sample_at_least() -> None:
     assert samples_at_a_time(2**40) == 1
     assert samples_at_a_time(2**20) > 1
+
+
+def test_a_block_holds_one_cell_at_least() -> None:
+    assert cells_at_a_time(2**40) == 1
+    assert cells_at_a_time(2**18) > 1
 
 
 # Four training steps of a whole network in double precision.

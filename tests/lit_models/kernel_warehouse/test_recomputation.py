@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from lit_models.kernel_warehouse import cost
 from lit_models.kernel_warehouse.geometry import Geometry
 from lit_models.kernel_warehouse.input_mixing import InputMixing
 from lit_models.kernel_warehouse.kernel_mixing import KernelMixing
@@ -34,6 +35,28 @@ def test_it_does_not_matter_how_many_samples_are_computed_at_a_time(
     expected, y = grouped(*tensors, GEOMETRY), recomputed(form, *tensors, GEOMETRY, samples)
     torch.testing.assert_close(y, expected)
     torch.testing.assert_close(gradients(y, tensors), gradients(expected, tensors))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2, 3])
+def test_it_does_not_matter_how_many_cells_are_laid_side_by_side_at_a_time(
+    at_a_time: int, tensors: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "BLOCK_BYTES", at_a_time * tensors[2][0].nbytes)
+    expected, y = grouped(*tensors, GEOMETRY), recomputed(InputMixing(), *tensors, GEOMETRY)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(gradients(y, tensors), gradients(expected, tensors))
+
+
+@pytest.mark.parametrize("form", [InputMixing(), KernelMixing()])
+def test_gradients_of_many_chunks_are_summed_in_the_cells_precision(form: Any) -> None:
+    x, coefficients = torch.ones(512, 4, 3, 3), torch.ones(512, 36, 3)
+    cells = torch.ones(3, 4, 2, 1, 1, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = recomputed(form, x, coefficients, cells, GEOMETRY, samples=1)
+    of_ones = torch.autograd.grad(y.sum(), cells)[0]
+    # Each of the 512 parts is a whole number that bfloat16 has; their sum is not.
+    expected = torch.autograd.grad(grouped(x, coefficients, cells, GEOMETRY).sum(), cells)[0]
+    torch.testing.assert_close(of_ones, expected, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("name", FAST)
