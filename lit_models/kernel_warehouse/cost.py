@@ -30,9 +30,10 @@ PER_NUMBER = 128
 CHUNK_BYTES = 2**24
 """How much of its intermediates a form holds at a time: as fast as more, and below what malloc maps
 anew each time."""
-
 BLOCK_BYTES = 2**22
 """How many of the cells are laid side by side at a time, for the same reasons."""
+FEW_ROWS = 64
+"""With so few mixed inputs, laying cells side by side takes as long as applying them."""
 
 
 def fastest_form(x: Tensor, cells: Tensor, geometry: Geometry) -> FormName:
@@ -58,3 +59,8 @@ def samples_at_a_time(bytes_per_sample: int) -> int:
 def cells_at_a_time(bytes_per_cell: int) -> int:
     """Return how many cells are few enough to be laid side by side."""
     return max(1, BLOCK_BYTES // max(bytes_per_cell, 1))
+
+
+def few(rows: int) -> bool:
+    """Whether so few mixed inputs are better multiplied by the cells one by one, where they are."""
+    return rows <= FEW_ROWS

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lit_models.kernel_warehouse.cost import cells_at_a_time
+from lit_models.kernel_warehouse.cost import cells_at_a_time, few
 from lit_models.kernel_warehouse.geometry import Geometry
 from lit_models.kernel_warehouse.products import product
 from lit_models.kernel_warehouse.recomputation import Form, Gradients
@@ -37,10 +37,10 @@ class InputMixing(Form):
         """See `Form`."""
         shifted = _shifted(x, geometry)
         y: Tensor | None = None
-        for some in _blocks(cells):
+        rows = len(shifted) * geometry.groups_out
+        for some in _blocks(cells, rows):
             weights = _weights(coefficients[..., some], x, geometry)
-            mixed = _mixed(weights, shifted, cells[some])
-            term = product(mixed.flatten(1), _side_by_side(cells[some]).t())
+            term = _applied(_mixed(weights, shifted, cells[some]), cells[some].flatten(2))
             y = term if y is None else y.add_(term)
         assert y is not None
         return _as_maps(y, x, geometry)
@@ -61,14 +61,13 @@ class InputMixing(Form):
         of_shifted = torch.zeros_like(shifted) if x_wanted else None
         of_coefficients = torch.empty_like(coefficients)
         of_cells = torch.empty_like(cells) if cells_wanted else None
-        for some in _blocks(cells):
+        for some in _blocks(cells, len(of_y)):
             weights = _weights(coefficients[..., some], x, geometry)
             if of_cells is not None:
                 mixed = _mixed(weights, shifted, cells[some])
-                of_block = product(of_y.t(), mixed.flatten(1)).view(-1, *mixed.shape[1:])
-                of_cells[some] = of_block.transpose(0, 1).view_as(cells[some])
-            of_mixed = product(of_y, _side_by_side(cells[some]))
-            of_mixed = of_mixed.view(len(shifted), -1, shifted.shape[-1])
+                _gradient_of_cells(of_y, mixed, of_cells[some].flatten(2))
+            of_mixed = _gradient_of_mixed(of_y, cells[some].flatten(2))
+            of_mixed = of_mixed.reshape(len(shifted), -1, shifted.shape[-1])
             if of_shifted is not None:
                 of_shifted.baddbmm_(weights.mT, of_mixed)
             of_coefficients[..., some] = _weights_gradient(
@@ -78,10 +77,39 @@ class InputMixing(Form):
         return of_x, of_coefficients, of_cells
 
 
-def _blocks(cells: Tensor) -> Iterator[slice]:
+def _blocks(cells: Tensor, rows: int) -> Iterator[slice]:
     """Yield the warehouse in blocks of cells: a mixture is the sum of those of its blocks."""
-    block = cells_at_a_time(cells[0].nbytes)
+    block = len(cells) if few(rows) else cells_at_a_time(cells[0].nbytes)
     return (slice(first, first + block) for first in range(0, len(cells), block))
+
+
+def _applied(mixed: Tensor, cells: Tensor) -> Tensor:
+    """Return the cells `(cells, c_out, area)` applied to `(rows, cells, area)` and summed."""
+    if few(len(mixed)):
+        return (mixed.transpose(0, 1) @ cells.mT).sum(0)
+    return product(mixed.flatten(1), _side_by_side(cells).t())
+
+
+def _gradient_of_cells(of_y: Tensor, mixed: Tensor, of_cells: Tensor) -> None:
+    """Write the gradient of `_applied` with respect to the cells."""
+    if few(len(mixed)):
+        of_ys = of_y.t().expand(len(of_cells), -1, -1)
+        torch.bmm(of_ys, mixed.transpose(0, 1), out=of_cells)
+    else:
+        together = product(of_y.t(), mixed.flatten(1)).view(-1, *mixed.shape[1:])
+        of_cells.copy_(together.transpose(0, 1))
+
+
+def _gradient_of_mixed(of_y: Tensor, cells: Tensor) -> Tensor:
+    """Return the gradient of `_applied` with respect to the mixed inputs."""
+    if few(len(of_y)):
+        return (of_y @ cells).transpose(0, 1)
+    return product(of_y, _side_by_side(cells)).view(len(of_y), len(cells), -1)
+
+
+def _side_by_side(cells: Tensor) -> Tensor:
+    """Return the cells `(cells, c_out, area)` as one matrix `(c_out, cells * area)`."""
+    return cells.transpose(0, 1).flatten(1)
 
 
 def _weights(coefficients: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
@@ -105,11 +133,6 @@ def _weights_gradient(grad: Tensor, coefficients: Tensor, geometry: Geometry) ->
 def _mixed(weights: Tensor, shifted: Tensor, cells: Tensor) -> Tensor:
     """Return the mixed inputs `(N * positions * out, cells, cell area)`."""
     return (weights @ shifted).view(-1, len(cells), shifted.shape[-1])
-
-
-def _side_by_side(cells: Tensor) -> Tensor:
-    """Return the cells as one matrix `(c_out, cells * cell area)`."""
-    return cells.flatten(2).transpose(0, 1).flatten(1)
 
 
 def _shifted(x: Tensor, geometry: Geometry) -> Tensor:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from lit_models.kernel_warehouse import cost
 from lit_models.kernel_warehouse.geometry import Geometry
 from lit_models.kernel_warehouse.mixture import (
     FORMS,
@@ -109,11 +110,13 @@ def with_gradients(form: Any, case: Case, dtype: torch.dtype) -> list[Tensor]:
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @settings(deadline=None, max_examples=40)
-@given(case=cases())
+@given(case=cases(), few_rows=st.sampled_from([0, cost.FEW_ROWS]))
 def test_all_forms_and_their_gradients_equal_the_papers(
-    name: Any, dtype: torch.dtype, tolerance: float, case: Case
+    name: Any, dtype: torch.dtype, tolerance: float, case: Case, few_rows: int
 ) -> None:
-    ours = with_gradients(FORMS[name], case, dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "FEW_ROWS", few_rows)
+        ours = with_gradients(FORMS[name], case, dtype)
     papers = with_gradients(per_sample_convolution, case, torch.float64)
     for our, paper in zip(ours, papers, strict=True):
         # Sums of many products: rounding is relative to the largest, not to what they come to.

@@ -37,10 +37,21 @@ def test_it_does_not_matter_how_many_samples_are_computed_at_a_time(
     torch.testing.assert_close(gradients(y, tensors), gradients(expected, tensors))
 
 
+@pytest.mark.parametrize("few_rows", [0, 2**30])
+def test_it_does_not_matter_how_many_rows_are_few(
+    few_rows: int, tensors: list[Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "FEW_ROWS", few_rows)
+    expected, y = grouped(*tensors, GEOMETRY), recomputed(InputMixing(), *tensors, GEOMETRY)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(gradients(y, tensors), gradients(expected, tensors))
+
+
 @pytest.mark.parametrize("at_a_time", [1, 2, 3])
 def test_it_does_not_matter_how_many_cells_are_laid_side_by_side_at_a_time(
     at_a_time: int, tensors: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cost, "FEW_ROWS", 0)
     monkeypatch.setattr(cost, "BLOCK_BYTES", at_a_time * tensors[2][0].nbytes)
     expected, y = grouped(*tensors, GEOMETRY), recomputed(InputMixing(), *tensors, GEOMETRY)
     torch.testing.assert_close(y, expected)
