@@ -114,8 +114,10 @@ class COCODataModule(FileDataModule):
     @property
     def num_classes(self) -> int:
         """Number of categories; COCO's 80 where there are no annotations yet."""
+        # A model may be on its way to the meta device; what is read here is kept and used.
         try:
-            return len(self.test_images.classes)
+            with torch.device("cpu"):
+                return len(self.test_images.classes)
         except FileNotFoundError:
             return 80
 

@@ -41,6 +41,14 @@ def test_labels_are_the_places_of_the_categories(root: Path) -> None:
     assert objects["boxes"].tolist() == [[10, 5, 30, 25], [30, 10, 45, 25]]
 
 
+def test_categories_are_read_where_a_network_is_built_without_memory(root: Path) -> None:
+    with torch.device("meta"):
+        data = COCODataModule(str(root), num_workers=0, test_on_train=True)
+        assert data.num_classes == 3
+    assert data.train_images.annotations.objects(0, train=True, masks=False)["labels"][0] == 1
+    assert not data.train_images.annotations.sizes.is_meta
+
+
 def test_masks_of_polygons_and_run_lengths_are_those_of_pycocotools(shared_data: Path) -> None:
     file = shared_data / "coco-mini" / "annotations" / "instances_val2017.json"
     ours, theirs = CocoAnnotations(file), COCO(str(file))
