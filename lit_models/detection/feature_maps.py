@@ -64,6 +64,11 @@ class FeatureMaps(nn.Module):
         self.reductions = [int(known[level]["reduction"]) for level in self.levels]
         self.channels = [int(known[level]["num_chs"]) for level in self.levels]
         if settings.final:
+            if self.levels[-1] != len(known) - 1:
+                raise ValueError(
+                    f"final takes the place of map {len(known) - 1}, the last of {kind}; levels is "
+                    f"{self.levels}, without it"
+                )
             self.channels[-1] = int(anything.num_features)
         self.network = prune(network, settings, self.levels)
         self.final = settings.final
@@ -75,8 +80,11 @@ class FeatureMaps(nn.Module):
         last = known[self.levels[settings.frozen_levels - 1]]["module"]
         self.frozen = _up_to(self.network, last) if settings.frozen_levels else []
         for name in self.frozen:
-            for parameter in self.network.get_submodule(name).parameters(recurse=False):
-                parameter.requires_grad_(False)
+            self._freeze(self.network.get_submodule(name))
+        if self.frozen:  # a transformer's positions and class token are the network's own
+            self._freeze(self.network)
+        # Lightning leaves every module in the mode that it finds it in.
+        self.train()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Maps `(N, channels, H / reduction, W / reduction)` of `images (N, C, H, W)`."""
@@ -99,6 +107,11 @@ class FeatureMaps(nn.Module):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    @staticmethod
+    def _freeze(module: nn.Module) -> None:
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)
 
 
 def prune(network: nn.Module, settings: FeatureSettings, levels: list[int]) -> nn.Module:

@@ -103,7 +103,7 @@ class ContrastingAttention(nn.Module):
         Raises:
             ValueError: In training, if batch normalisation gets a single sample.
         """
-        if self.training and isinstance(self.norm1, nn.BatchNorm1d) and pooled.shape[0] == 1:
+        if self.norm1.training and isinstance(self.norm1, nn.BatchNorm1d) and pooled.shape[0] == 1:
             raise ValueError(
                 "the attention's batch normalisation cannot train on a batch of one sample; "
                 "use a larger batch or norm='layer'"

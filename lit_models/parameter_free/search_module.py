@@ -60,7 +60,8 @@ class ArchitectureSearch(ImageClassifier):
         optimizers: Any = self.optimizers()
         weights, architecture = optimizers
         for optimizer, rows in ((architecture, indices % 2 == 1), (weights, indices % 2 == 0)):
-            if not rows.any():  # in a small last batch
+            # A small last batch may have none; all devices skip the step then, or none does.
+            if not self.trainer.strategy.reduce_boolean_decision(bool(rows.any())):
                 continue
             loss = F.cross_entropy(
                 self(images[rows]), targets[rows], label_smoothing=self.label_smoothing
@@ -70,11 +71,14 @@ class ArchitectureSearch(ImageClassifier):
             # Each step's loss has gradients of both.
             self.zero_grad()
             self.manual_backward(loss)
-            if optimizer is weights:
-                self.clip_gradients(weights, self.gradient_clip, "norm")
             optimizer.step()
         scheduler: Any = self.lr_schedulers()
         scheduler.step()
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradients of the weights, where half precision scales them no longer."""
+        if optimizer is self.trainer.optimizers[0]:
+            self.clip_gradients(optimizer, self.gradient_clip, "norm")
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's mean loss, and what the cells would be now."""
@@ -83,7 +87,16 @@ class ArchitectureSearch(ImageClassifier):
         self.log_dict({f"search/parameter_free_{name}": share for name, share in shares.items()})
 
     def configure_optimizers(self) -> Any:
-        """Optimiser and schedule of the weights, and Adam for the architecture."""
+        """Optimiser and schedule of the weights, and Adam for the architecture.
+
+        Raises:
+            ValueError: Training is limited by steps, which Lightning counts twice here.
+        """
+        if self.trainer.max_steps != -1:
+            raise ValueError(
+                f"trainer.max_steps is {self.trainer.max_steps}; every batch of a search makes two "
+                "steps, so give trainer.max_epochs alone"
+            )
         architecture = self.network.architecture()
         # What needs no gradient gets no optimiser.
         for parameter in architecture:

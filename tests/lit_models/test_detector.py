@@ -7,6 +7,7 @@ import lightning as L
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.utils.data import DataLoader
 
 from callbacks import DoConvFusionCallback, KWAttentionTemperatureCallback
 from experiments.cli import build
@@ -88,6 +89,28 @@ def test_every_operator_learns_and_finds_on_a_backbone(kind: type[Detector], bac
         found = detector._detect(images)
     assert found[0]["masks"].shape[1:] == (64, 80)
     assert found[0]["masks"].dtype == torch.bool
+
+
+def test_training_leaves_frozen_statistics_as_they_are() -> None:
+    features = FeatureSettings(frozen_levels=1, frozen_norms=True)
+    detector = small(Detector, "mobilenetv3_small_050", features=features)
+    before = {name: value.clone() for name, value in detector.maps.named_buffers()}
+    parameter = next(p for p in detector.maps.parameters() if p.requires_grad)
+    start = parameter.detach().clone()
+    batches = [(*batch(), torch.arange(2)) for _ in range(3)]
+    trainer = L.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+    trainer.fit(detector, DataLoader(batches, batch_size=None))
+    assert not torch.equal(parameter, start)
+    for name, value in detector.maps.named_buffers():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, msg=name)
 
 
 def test_an_image_without_objects_trains_too() -> None:

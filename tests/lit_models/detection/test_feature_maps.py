@@ -63,14 +63,24 @@ def test_all_up_to_a_map_is_frozen_and_the_rest_is_not(name: str, last: str, nex
     assert trained[0].startswith(next_)
 
 
-def test_frozen_parts_and_norms_stay_in_evaluation_mode() -> None:
-    maps = maps_of("resnet18", frozen_levels=1, frozen_norms=True).train()
+@pytest.mark.parametrize("mode", ["as built", "train"])
+def test_frozen_parts_and_norms_stay_in_evaluation_mode(mode: str) -> None:
+    maps = maps_of("resnet18", frozen_levels=1, frozen_norms=True)
+    if mode == "train":
+        maps.train()
     modes = {name: module.training for name, module in maps.network.named_modules()}
     assert not modes["bn1"]
     assert not modes["layer1.0"]
     assert not modes["layer3.0.bn1"]
     assert modes["layer3.0"]
     assert maps.network.get_submodule("layer3.0.bn1").weight.requires_grad
+
+
+def test_a_transformers_own_parameters_are_frozen_with_its_first_blocks() -> None:
+    maps = maps_of("vit_tiny_patch16_224", frozen_levels=1)
+    assert not maps.network.pos_embed.requires_grad
+    assert not maps.network.cls_token.requires_grad
+    assert maps.network.get_submodule("blocks.11.attn.qkv").weight.requires_grad
 
 
 def test_each_map_may_have_a_norm_of_its_own() -> None:
@@ -90,6 +100,7 @@ def test_operators_stay_in_their_places() -> None:
     [
         ("mnist_demo_pytorch", {}, "gives no feature maps"),
         ("resnet18", {"levels": [4, 2]}, r"levels is \[4, 2\]; give ascending numbers from 0 to 4"),
+        ("resnet18", {"levels": [2, 3], "final": True}, "final takes the place of map 4, the last"),
         ("resnet18", {"frozen_levels": 9}, "frozen_levels is 9; ResNet has 4 maps"),
     ],
 )

@@ -184,6 +184,9 @@ def test_batch_normalisation_refuses_to_train_on_one_sample() -> None:
         KWConv2d(8, 8, 3)(x)
     assert KWConv2d(8, 8, 3, norm="layer")(x).shape == (1, 8, 3, 3)
     assert KWConv2d(8, 8, 3).eval()(x).shape == (1, 8, 3, 3)
+    frozen = KWConv2d(8, 8, 3)
+    frozen.attention.norm1.eval()
+    assert frozen(x).shape == (1, 8, 3, 3)
 
 
 def test_the_temperature_is_set_and_read() -> None:

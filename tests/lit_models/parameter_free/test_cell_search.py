@@ -100,13 +100,14 @@ def searching(**options: Any) -> ArchitectureSearch:
     )
 
 
-def one_step(model: ArchitectureSearch, rows: torch.Tensor) -> dict[str, bool]:
+def one_step(model: ArchitectureSearch, rows: torch.Tensor, max_steps: int = -1) -> dict[str, bool]:
     """Train on one batch of images of these rows; says which parameters moved."""
     images = torch.randn(len(rows), 1, 8, 8)
     batches = [(images, torch.arange(len(rows)) % 10, rows)]
     before = {name: p.detach().clone() for name, p in model.network.named_parameters()}
     trainer = L.Trainer(
         max_epochs=1,
+        max_steps=max_steps,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
@@ -138,6 +139,19 @@ def test_weight_decay_of_the_weights_does_not_touch_the_architecture() -> None:
     model = searching(architecture_lr=0.0)
     model.optimizer_settings = OptimizerSettings("momentum", lr=0.1, weight_decay=0.5)
     assert moved(one_step(model, torch.arange(16)), architecture=True) == {False}
+
+
+def test_gradients_of_the_weights_are_clipped_and_those_of_the_architecture_are_not() -> None:
+    model = searching(gradient_clip=0.0, architecture_lr=0.1)
+    model.clip_gradients = lambda optimizer, norm, kind: clipped.append((optimizer, norm, kind))  # type: ignore[method-assign,misc,assignment]
+    clipped: list[Any] = []
+    one_step(model, torch.arange(16))
+    assert clipped == [(model.trainer.optimizers[0], 0.0, "norm")]
+
+
+def test_a_limit_in_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"max_steps is 10; .* give trainer.max_epochs alone"):
+        one_step(searching(), torch.arange(16), max_steps=10)
 
 
 def test_other_networks_are_refused() -> None:
