@@ -20,9 +20,6 @@ from experiments.tables.statistics import (
     welch_interval,
 )
 
-# Run records hold fractions, tables percent: factor from a record's metric to a column's unit.
-UNITS = {"percent": 100.0, "AP": 100.0}
-
 
 class Pool(NamedTuple):
     """Where runs are looked for, and under which recipe they count."""
@@ -206,7 +203,7 @@ def measured(table: TableSpec, record: RunRecord) -> float | None:
         return None
     if table.reproduce.complement:
         value = 1.0 - value
-    return value * UNITS.get(table.column(table.reproduce.column).unit, 1.0)
+    return value * table.column(table.reproduce.column).scale
 
 
 def _compare(table: TableSpec, pool: Pool) -> Comparison:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from experiments.tables.comparison import UNITS
 from experiments.tables.spec import RowSpec, TableSpec
 from experiments.tables.table_files import CONFIGS, find_tables, read_table
 
@@ -21,7 +20,7 @@ class Place(NamedTuple):
         value = self.row.values[reproduce.column] if reproduce else None
         if reproduce is None or value is None:
             return {}
-        value /= UNITS.get(self.table.column(reproduce.column).unit, 1.0)
+        value /= self.table.column(reproduce.column).scale
         return {reproduce.metric: 1.0 - value if reproduce.complement else value}
 
 

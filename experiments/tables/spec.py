@@ -27,6 +27,11 @@ class Column:
     better: str | None
     empty: str | None = None
 
+    @property
+    def scale(self) -> float:
+        """Factor from a run record's metric, where rates are fractions, to the column's unit."""
+        return 100.0 if self.unit in ("percent", "AP") else 1.0
+
 
 class Expected(NamedTuple):
     """How far below and above the published number a reproduced one may lie, in its unit."""
