@@ -79,10 +79,10 @@ class FeatureMaps(nn.Module):
         )
         last = known[self.levels[settings.frozen_levels - 1]]["module"]
         self.frozen = _up_to(self.network, last) if settings.frozen_levels else []
-        for name in self.frozen:
-            self._freeze(self.network.get_submodule(name))
-        if self.frozen:  # a transformer's positions and class token are the network's own
-            self._freeze(self.network)
+        # "" is the network itself: a transformer's positions and class token are its own.
+        for name in ["", *self.frozen] if self.frozen else []:
+            for parameter in self.network.get_submodule(name).parameters(recurse=False):
+                parameter.requires_grad_(False)
         # Lightning leaves every module in the mode that it finds it in.
         self.train()
 
@@ -107,11 +107,6 @@ class FeatureMaps(nn.Module):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
-
-    @staticmethod
-    def _freeze(module: nn.Module) -> None:
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(False)
 
 
 def prune(network: nn.Module, settings: FeatureSettings, levels: list[int]) -> nn.Module:
