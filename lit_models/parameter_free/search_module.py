@@ -92,7 +92,8 @@ class ArchitectureSearch(ImageClassifier):
         Raises:
             ValueError: Training is limited by steps, which Lightning counts twice here.
         """
-        if self.trainer.max_steps != -1:
+        # A fast development run is limited so, too, and ends after its first batches all the same.
+        if self.trainer.max_steps != -1 and not self._trainer_facts.fast_dev_run:
             raise ValueError(
                 f"trainer.max_steps is {self.trainer.max_steps}; every batch of a search makes two "
                 "steps, so give trainer.max_epochs alone"

@@ -100,19 +100,19 @@ def searching(**options: Any) -> ArchitectureSearch:
     )
 
 
-def one_step(model: ArchitectureSearch, rows: torch.Tensor, max_steps: int = -1) -> dict[str, bool]:
+def one_step(model: ArchitectureSearch, rows: torch.Tensor, **options: Any) -> dict[str, bool]:
     """Train on one batch of images of these rows; says which parameters moved."""
     images = torch.randn(len(rows), 1, 8, 8)
     batches = [(images, torch.arange(len(rows)) % 10, rows)]
     before = {name: p.detach().clone() for name, p in model.network.named_parameters()}
     trainer = L.Trainer(
         max_epochs=1,
-        max_steps=max_steps,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
     trainer.fit(model, DataLoader(batches, batch_size=None))
     now = dict(model.network.named_parameters())
@@ -152,6 +152,8 @@ def test_gradients_of_the_weights_are_clipped_and_those_of_the_architecture_are_
 def test_a_limit_in_steps_is_refused() -> None:
     with pytest.raises(ValueError, match=r"max_steps is 10; .* give trainer.max_epochs alone"):
         one_step(searching(), torch.arange(16), max_steps=10)
+    changes = one_step(searching(), torch.arange(16), fast_dev_run=True)
+    assert moved(changes, architecture=True) == {True}
 
 
 def test_other_networks_are_refused() -> None:
