@@ -24,9 +24,10 @@ class InputMixing(Form):
     """A form for ungrouped kernels: the inputs are mixed, then meet all cells."""
 
     def size(self, x: Tensor, cells: Tensor, geometry: Geometry) -> int:
-        """See `Form`: the mixed inputs."""
+        """See `Form`: the mixed inputs of a block of cells."""
         positions = math.prod(geometry.maps(x.shape[2:]))
-        return len(cells) * geometry.groups_out * positions * math.prod(cells.shape[2:])
+        block = min(len(cells), cells_at_a_time(cells[0].nbytes))
+        return block * geometry.groups_out * positions * math.prod(cells.shape[2:])
 
     def mixture(self, x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
         """See `Form`."""
