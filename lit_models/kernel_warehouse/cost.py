@@ -32,7 +32,7 @@ CHUNK_BYTES = 2**24
 anew each time."""
 BLOCK_BYTES = 2**22
 """How many of the cells are laid side by side at a time, for the same reasons."""
-FEW_ROWS = 64
+FEW_ROWS = 16
 """With so few mixed inputs, laying cells side by side takes as long as applying them."""
 
 
