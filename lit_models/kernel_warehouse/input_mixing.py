@@ -74,7 +74,7 @@ class InputMixing(Form):
             of_coefficients[..., some] = _weights_gradient(
                 of_mixed @ shifted.mT, coefficients[..., some], geometry
             )
-        of_x = None if of_shifted is None else _shifted_gradient(of_shifted, x, geometry)
+        of_x = None if of_shifted is None else windows_gradient(of_shifted, geometry, x)
         return of_x, of_coefficients, of_cells
 
 
@@ -138,22 +138,9 @@ def _mixed(weights: Tensor, shifted: Tensor, cells: Tensor) -> Tensor:
 
 def _shifted(x: Tensor, geometry: Geometry) -> Tensor:
     """Return the shifted inputs `(N * positions, spatial * in, cell area)`."""
-    spatial, _, into = geometry[-3:]
-    shifted = windows(x, geometry, _axis(geometry))
-    return shifted.view(len(x) * math.prod(geometry.maps(x.shape[2:])), spatial * into, -1)
-
-
-def _shifted_gradient(grad: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
-    """Return the gradient of `_shifted` with respect to `x`."""
-    spatial, channels = geometry.groups_spatial, x.shape[1]
-    last = (spatial, channels) if spatial > 1 else (channels, math.prod(geometry.kernel[2:]))
-    grad = grad.reshape(len(x), *geometry.maps(x.shape[2:]), *last)
-    return windows_gradient(grad, geometry, _axis(geometry), x)
-
-
-def _axis(geometry: Geometry) -> int:
-    """Return where the kernel's positions go: whole kernels have them last, like cells."""
-    return len(geometry.stride) + 1 if geometry.groups_spatial > 1 else -1
+    pieces = geometry.groups_spatial * geometry.groups_in
+    columns = windows(x, geometry)
+    return columns.view(columns.shape[0] * columns.shape[1], pieces, -1)
 
 
 def _as_maps(y: Tensor, x: Tensor, geometry: Geometry) -> Tensor:

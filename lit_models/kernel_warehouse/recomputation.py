@@ -19,10 +19,21 @@ Gradients = tuple[Tensor | None, Tensor, Tensor | None]
 
 
 class Form(Protocol):
-    """A `Mixture` of tensors of one type, with its gradients written out."""
+    """A `Mixture` of tensors of one type, with its gradients written out.
+
+    Its methods get the cells as `arranged` returns them, or as they are if it doesn't say.
+    """
 
     def size(self, x: Tensor, cells: Tensor, geometry: Geometry) -> int:
-        """Return how many numbers the largest intermediate of one sample is."""
+        """Return how many numbers the largest intermediate of one sample is; cells as they are."""
+
+    def arranged(self, cells: Tensor) -> Tensor:
+        """Return the cells in the order in which the other methods get them."""
+        return cells
+
+    def restored(self, grad: Tensor, cells: Tensor) -> Tensor:
+        """Return a gradient of the arranged cells as one of the cells."""
+        return grad
 
     def mixture(self, x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
         """Return the output: in few operations, which have gradients."""
@@ -76,7 +87,8 @@ def recomputed(
     """
     dtype = _computing_type(x, cells)
     if _is_traced():
-        return form.mixture(x.to(dtype), coefficients.to(dtype), cells.to(dtype), geometry)
+        matrices = form.arranged(cells.to(dtype))
+        return form.mixture(x.to(dtype), coefficients.to(dtype), matrices, geometry)
     if samples is None:
         samples = samples_at_a_time(form.size(x, cells, geometry) * dtype.itemsize)
     y: Tensor = _Recomputed.apply(x, coefficients, cells, form, geometry, dtype, samples)
@@ -110,7 +122,7 @@ class _Recomputed(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, coefficients, cells)
         ctx.form, ctx.geometry, ctx.dtype, ctx.samples = form, geometry, dtype, samples
-        matrices = cells.to(dtype)
+        matrices = form.arranged(cells.to(dtype))
         with full_precision(x.device.type):
             parts = [
                 form.forward(inputs.to(dtype), weights.to(dtype), matrices, geometry)
@@ -129,7 +141,8 @@ class _Recomputed(torch.autograd.Function):
 
 
 def _differentiable_gradients(ctx: Any, grad: Tensor) -> list[Tensor | None]:
-    y = ctx.form.mixture(*(tensor.to(ctx.dtype) for tensor in ctx.saved_tensors), ctx.geometry)
+    x, coefficients, cells = (tensor.to(ctx.dtype) for tensor in ctx.saved_tensors)
+    y = ctx.form.mixture(x, coefficients, ctx.form.arranged(cells), ctx.geometry)
     wanted = ctx.needs_input_grad[:3]
     chosen = [tensor for tensor, want in zip(ctx.saved_tensors, wanted, strict=True) if want]
     found = iter(torch.autograd.grad(y, chosen, grad, create_graph=True))
@@ -140,7 +153,7 @@ def _in_chunks(ctx: Any, grad: Tensor) -> list[Tensor | None]:
     """Return the gradients of input, coefficients and cells, as far as they are wanted."""
     x, coefficients, cells = ctx.saved_tensors
     x_wanted, _, cells_wanted = ctx.needs_input_grad[:3]
-    dtype, matrices = ctx.dtype, cells.to(ctx.dtype)
+    dtype, matrices = ctx.dtype, ctx.form.arranged(cells.to(ctx.dtype))
     of_inputs, of_weights = [], []
     of_cells: Tensor | None = None
     for chunk in _chunks(ctx.samples, x, coefficients, grad):
@@ -152,6 +165,8 @@ def _in_chunks(ctx: Any, grad: Tensor) -> list[Tensor | None]:
         of_weights.append(of_coefficients)
         if part is not None:  # summed in the type of the cells: many chunks need its digits
             of_cells = part.to(cells.dtype) if of_cells is None else of_cells.add_(part)
+    if of_cells is not None:
+        of_cells = ctx.form.restored(of_cells, cells)
     of_x = torch.cat(of_inputs).to(x.dtype) if x_wanted else None
     return [of_x, torch.cat(of_weights).to(coefficients.dtype), of_cells]
 

@@ -1,5 +1,6 @@
-"""The parts of an input that the positions of a kernel meet, channels side by side in memory."""
+"""The parts of an input that a kernel meets, laid side by side in the order of its pieces."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 
@@ -10,32 +11,36 @@ from torch import Tensor
 from lit_models.kernel_warehouse.geometry import Geometry
 
 
-def windows(x: Tensor, geometry: Geometry, axis: int) -> Tensor:
-    """Return what every position of the kernel meets of `x: (N, in, *spatial)`.
+def windows(x: Tensor, geometry: Geometry) -> Tensor:
+    """Return what the kernel meets of `x: (N, in, *spatial)` at each position of the output.
 
-    Args:
-        x: The input, still without padding.
-        geometry: Of the convolution.
-        axis: Where the positions go among the axes `(N, *maps, in)`.
+    Returns:
+        `(N, positions, pieces * area)`: for every piece of the kernel, spatial ones outside, as
+        many numbers as a cell has for an output channel. Cells of whole kernels have the kernel's
+        positions last; where the kernel is cut into its positions, they are pieces.
     """
     if max(geometry.padding) > 0:
         x = F.pad(x, [pad for pad in reversed(geometry.padding) for _ in range(2)])
     x = x.movedim(1, -1).contiguous()  # whoever copies parts of it reads long runs
-    return torch.stack([x[index] for index in _positions(geometry, x.shape[1:-1])], axis)
+    parts = [x[index] for index in _positions(geometry, x.shape[1:-1])]
+    return torch.stack(parts, _axis(geometry)).view(len(x), math.prod(parts[0].shape[1:-1]), -1)
 
 
-def windows_gradient(grad: Tensor, geometry: Geometry, axis: int, like: Tensor) -> Tensor:
+def windows_gradient(grad: Tensor, geometry: Geometry, like: Tensor) -> Tensor:
     """Return the gradient of `windows` with respect to its input.
 
     Args:
         grad: The gradient of what `windows` returned.
         geometry: See `windows`.
-        axis: See `windows`.
         like: The input.
     """
-    size = [side + 2 * pad for side, pad in zip(like.shape[2:], geometry.padding, strict=True)]
-    padded = grad.new_zeros(like.shape[0], *size, like.shape[1])
-    for index, part in zip(_positions(geometry, size), grad.unbind(axis), strict=True):
+    (batch, channels, *size), area = like.shape, math.prod(geometry.kernel[2:])
+    last = (area, channels) if geometry.groups_spatial > 1 else (channels, area)
+    grad = grad.reshape(batch, *geometry.maps(like.shape[2:]), *last)
+    size = [side + 2 * pad for side, pad in zip(size, geometry.padding, strict=True)]
+    padded = grad.new_zeros(batch, *size, channels)
+    parts = grad.unbind(_axis(geometry))
+    for index, part in zip(_positions(geometry, size), parts, strict=True):
         padded[index] += part
     sides = zip(like.shape[2:], geometry.padding, strict=True)
     inside = (slice(None), *(slice(pad, pad + side) for side, pad in sides))
@@ -46,6 +51,11 @@ def channels_first(y: Tensor, like: Tensor) -> Tensor:
     """Return `y: (N, *maps, out)` as `(N, out, *maps)` in the memory format of `like`."""
     y = y.movedim(-1, 1)
     return y.contiguous() if like.is_contiguous() else y
+
+
+def _axis(geometry: Geometry) -> int:
+    """Return where the kernel's positions are among the axes `(N, *maps, in)`."""
+    return len(geometry.stride) + 1 if geometry.groups_spatial > 1 else -1
 
 
 def _positions(geometry: Geometry, size: Sequence[int]) -> Iterator[tuple[slice, ...]]:

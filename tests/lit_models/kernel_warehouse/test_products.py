@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lit_models.kernel_warehouse.products import product
+from lit_models.kernel_warehouse.products import product, products
 
 
 def layouts(rows: int, columns: int, dtype: torch.dtype) -> list[Tensor]:
@@ -22,3 +22,11 @@ def test_a_product_is_that_of_torch_in_every_layout(dtype: torch.dtype) -> None:
         y = product(left, right)
         assert y.dtype == dtype
         torch.testing.assert_close(y, left.contiguous() @ right.contiguous())
+
+
+@pytest.mark.parametrize("size", [3, 200])  # both sides of where oneDNN is worth its call
+@pytest.mark.parametrize("lefts", [1, 2])
+def test_products_of_batches_are_those_of_torch(size: int, lefts: int) -> None:
+    left = torch.randn(4, lefts, size, size).mT
+    right = torch.randn(4, 2, size, size).mT
+    torch.testing.assert_close(products(left, right), left @ right, atol=1e-4, rtol=1e-4)
