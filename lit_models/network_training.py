@@ -55,6 +55,16 @@ class NetworkTraining(L.LightningModule):
         self._finite_loss = FiniteLossGuard()
         self.train_loss = MeanLoss()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; the one in which Lightning notes its hooks, without a search.
+
+        It is set fifty times a step, and `nn.Module` looks for a parameter of that name each time.
+        """
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def build_network(self, backbone: str, **options: Any) -> nn.Module:
         """Return the backbone; a family overrides this to put its operator in."""
         return create_network(backbone, **options)
@@ -99,7 +109,8 @@ class NetworkTraining(L.LightningModule):
         loss = loss.detach()
         self._finite_loss.check(loss, step, where, indices)
         self.train_loss.update(loss, len(indices))
-        if (step + 1) % trainer.log_every_n_steps == 0:  # when Lightning writes what is logged
+        every = trainer.log_every_n_steps  # 0: never
+        if every and (step + 1) % every == 0:  # when Lightning writes what is logged
             self.log("train/loss_step", loss, prog_bar=True, batch_size=len(indices))
 
     def on_train_epoch_end(self) -> None:

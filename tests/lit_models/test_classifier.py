@@ -85,6 +85,15 @@ def test_soft_targets_and_label_smoothing_train(tmp_path: Path) -> None:
     assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(("every", "logged"), [(0, False), (2, True), (9, False)])
+def test_losses_of_steps_are_logged_every_few_steps(
+    tmp_path: Path, every: int, logged: bool
+) -> None:
+    training = trainer(tmp_path, log_every_n_steps=every)
+    training.fit(classifier(), loader())  # five steps
+    assert ("train/loss_step" in training.callback_metrics) == logged
+
+
 def test_an_evaluation_that_misses_samples_is_an_error(tmp_path: Path) -> None:
     class Data(L.LightningDataModule):
         num_test = 24
