@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.compose import ConfigError
+from lit_models.norm_folding import fold_norms
 
 Program = Callable[[Tensor], Tensor]
 """From images `(N, C, H, W)` to logits `(N, num_classes)`, on the CPU."""
@@ -141,7 +142,8 @@ class TorchExport(Format):
     def write(
         self, network: nn.Module, shape: tuple[int, int, int], file: Path, facts: dict[str, Any]
     ) -> None:
-        """Trace the network and write the program."""
+        """Trace the network, its norms folded, and write the program."""
+        network = fold_norms(network)
         try:
             program = torch.export.export(
                 network, (torch.zeros(_EXAMPLES, *shape),), dynamic_shapes=_free_batch()
