@@ -22,9 +22,11 @@ KERNEL_BYTES = 2**19
 BATCH_BYTES = 2**23
 """Above it the papers' form, with all kernels in one tensor, waits for memory as long as for its
 arithmetic, and keeps more for the backward pass than all else."""
-MULTIPLY_ADDS = {"one sample": 1.0, "small batch": 1.5, "large batch": 2.0}
+MULTIPLY_ADDS = {"one sample": 1.0, "small batch": 1.5, "large batch": 2.0, "heavy batch": 4.0}
 """How many times the multiply-adds of the papers' form still leave the mixing of inputs faster. One
-sample's convolution is a plain one, so it takes fewer; a batch is large above `BATCH_BYTES`."""
+sample's convolution is a plain one, so it takes fewer; a batch is large from `BATCH_BYTES` on, and
+heavy where memory costs the time (`PER_NUMBER`) and kernels cannot be mixed for few samples each
+without going through more cells than there are kernels."""
 PER_NUMBER = 128
 """With more multiply-adds for each number of a kernel, M + P, memory is not what costs the time."""
 CHUNK_BYTES = 2**24
@@ -44,11 +46,16 @@ def fastest_form(x: Tensor, cells: Tensor, geometry: Geometry) -> FormName:
     positions, num_cells = math.prod(geometry.maps(x.shape[2:])), len(cells)
     pieces = geometry.groups_spatial * geometry.groups_in
     ratio = num_cells * positions / (pieces * (num_cells + positions))
-    large = batch > 1 and batch * kernel_bytes > BATCH_BYTES
-    size = "one sample" if batch < 2 else "large batch" if large else "small batch"
+    large = batch > 1 and batch * kernel_bytes >= BATCH_BYTES
+    size = "large batch" if large else "one sample" if batch < 2 else "small batch"
+    kernels = False
+    if large and num_cells + positions <= PER_NUMBER:
+        mixtures = pieces * geometry.groups_out
+        kernels = num_cells <= mixtures * min(batch, samples_at_a_time(kernel_bytes))
+        size = "large batch" if kernels else "heavy batch"
     if kernel_bytes >= KERNEL_BYTES and ratio < MULTIPLY_ADDS[size]:
         return "input"
-    return "kernel" if large and num_cells + positions <= PER_NUMBER else "grouped"
+    return "kernel" if kernels else "grouped"
 
 
 def samples_at_a_time(bytes_per_sample: int) -> int:

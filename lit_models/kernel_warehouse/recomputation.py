@@ -141,10 +141,12 @@ class _Recomputed(torch.autograd.Function):
 
 
 def _differentiable_gradients(ctx: Any, grad: Tensor) -> list[Tensor | None]:
-    x, coefficients, cells = (tensor.to(ctx.dtype) for tensor in ctx.saved_tensors)
+    # Views: one of the arguments may have been made of another, which is not of this function.
+    given = [tensor.view_as(tensor) for tensor in ctx.saved_tensors]
+    x, coefficients, cells = (tensor.to(ctx.dtype) for tensor in given)
     y = ctx.form.mixture(x, coefficients, ctx.form.arranged(cells), ctx.geometry)
     wanted = ctx.needs_input_grad[:3]
-    chosen = [tensor for tensor, want in zip(ctx.saved_tensors, wanted, strict=True) if want]
+    chosen = [tensor for tensor, want in zip(given, wanted, strict=True) if want]
     found = iter(torch.autograd.grad(y, chosen, grad, create_graph=True))
     return [next(found) if want else None for want in wanted]
 

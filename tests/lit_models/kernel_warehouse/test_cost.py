@@ -9,6 +9,7 @@ from lit_models.kernel_warehouse.geometry import Geometry
 from lit_models.kernel_warehouse.module import KWClassifier
 
 WIDE = Geometry((512, 512, 3, 3), (1, 1), (1, 1), (1, 1), 1, 9, 1, 1)
+MIDDLE = Geometry((256, 256, 3, 3), (1, 1), (1, 1), (1, 1), 1, 9, 1, 1)
 NARROW = Geometry((64, 64, 3, 3), (1, 1), (1, 1), (1, 1), 1, 9, 1, 1)
 DEPTHWISE = Geometry((960, 1, 3, 3), (1, 1), (1, 1), (1, 1), 960, 9, 1, 1)
 
@@ -31,13 +32,21 @@ def test_wide_layers_on_small_maps_mix_inputs(
 
 @pytest.mark.parametrize(
     ("batch", "side", "form"),
-    [(1, 8, "grouped"), (2, 8, "kernel"), (8, 8, "kernel"), (8, 14, "grouped")],
+    [(1, 8, "grouped"), (2, 8, "grouped"), (8, 8, "kernel"), (8, 14, "grouped")],
 )
 def test_kernels_are_mixed_in_chunks_where_a_batch_of_them_is_large(
     batch: int, side: int, form: str
 ) -> None:
+    cells = torch.empty(47, 256, 256, 1, 1)
+    assert fastest_form(torch.empty(batch, 256, side, side), cells, MIDDLE) == form
+
+
+@pytest.mark.parametrize(("batch", "side"), [(2, 8), (8, 8), (32, 7)])
+def test_where_a_few_samples_have_fewer_pieces_than_there_are_cells_inputs_are_mixed(
+    batch: int, side: int
+) -> None:
     cells = torch.empty(27, 512, 512, 1, 1)
-    assert fastest_form(torch.empty(batch, 512, side, side), cells, WIDE) == form
+    assert fastest_form(torch.empty(batch, 512, side, side), cells, WIDE) == "input"
 
 
 @pytest.mark.parametrize(("side", "form"), [(2, "input"), (4, "grouped")])

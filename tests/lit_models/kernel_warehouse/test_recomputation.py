@@ -153,3 +153,25 @@ def test_function_transforms_go_through_a_form(name: Any, tensors: list[Tensor])
     each = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(cells, x, coefficients)
     expected = gradients(grouped(*tensors, GEOMETRY), tensors)[2]
     torch.testing.assert_close(each.sum(0), expected)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_gradients_are_the_same_where_gradients_of_them_are_wanted(
+    name: Any, tensors: list[Tensor]
+) -> None:
+    """Coefficients come from the input, and the input of a layer from the cells of one before."""
+    x, weights, cells = tensors
+
+    def gradients_of(form: Any, create_graph: bool) -> tuple[Tensor, ...]:
+        made = weights * x.mean(dim=(1, 2, 3)).view(-1, 1, 1)
+        y = form(x * cells.sum(), made, cells, GEOMETRY)
+        return torch.autograd.grad(y.square().sum(), tensors, create_graph=create_graph)
+
+    expected = gradients_of(grouped, True)
+    torch.testing.assert_close(gradients_of(FORMS[name], False), expected)
+    found = gradients_of(FORMS[name], True)
+    torch.testing.assert_close(found, expected)
+    again = [sum(g.square().sum() for g in grads) for grads in (found, expected)]
+    torch.testing.assert_close(
+        *(torch.autograd.grad(total, tensors) for total in again)  # type: ignore[arg-type]
+    )
