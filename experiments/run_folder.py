@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from experiments.compose import ConfigError
 from experiments.record import RunRecord, find_runs
-from experiments.slurm import slurm_run_id
+from experiments.slurm import slurm_run_id, was_requeued
 
 
 class RunFolder(NamedTuple):
@@ -29,16 +29,15 @@ def choose_run_folder(
         row: Name of the row.
         seed: The run's seed.
         ckpt_path: A checkpoint, or `last` or `best` for that of this row's and seed's newest run.
-            A `fit` from an unfinished run's checkpoint continues in that run's folder. So does
-            a SLURM job that was requeued, whatever it was started from.
+            A `fit` from an unfinished run's checkpoint continues in that run's folder. A SLURM
+            job that was requeued continues with its last checkpoint, whatever it was started from.
 
     Raises:
         ConfigError: There is no such checkpoint, or the run it belongs to has finished.
     """
     requeued = RunRecord.read(runs / row / str(slurm_run_id()))
-    if requeued is not None:
-        last = requeued.last_checkpoint
-        return RunFolder(requeued.folder, ckpt_path if last is None else str(last))
+    if requeued is not None and requeued.last_checkpoint is not None:
+        return RunFolder(requeued.folder, str(requeued.last_checkpoint))
     if command == "fit" and ckpt_path == "last":
         record = _run_to_resume(runs, row, seed)
         return RunFolder(record.folder, str(record.last_checkpoint))
@@ -52,7 +51,8 @@ def choose_run_folder(
     if command == "fit":
         owner = RunRecord.read(path.resolve().parents[1])
         if owner is not None and owner.state not in ("finished", "running"):
-            return RunFolder(owner.folder, ckpt_path)
+            last = owner.last_checkpoint if was_requeued() else None
+            return RunFolder(owner.folder, str(last or ckpt_path))
     return RunFolder(_new_folder(runs, row), ckpt_path)
 
 

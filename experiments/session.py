@@ -97,9 +97,10 @@ class RunSession:
         """What to tell somebody who interrupted the run."""
         if self.record.last_checkpoint is None:
             return "interrupted before the first checkpoint; start again"
-        command = ["python -m experiments", *self.arguments.given]
-        if "ckpt_path" not in " ".join(self.arguments.overrides):
-            command.append("--ckpt_path last")
+        given, checkpoint = _without(self.arguments.given, "--ckpt_path"), "last"
+        if given != self.arguments.given:  # this may not be the newest run
+            checkpoint = str(self.record.last_checkpoint)
+        command = ["python -m experiments", *given, "--ckpt_path", checkpoint]
         return f"interrupted; {self.record.last_checkpoint} is good. Go on with:\n  " + " ".join(
             command
         )
@@ -151,6 +152,15 @@ class RunSession:
                 earlier = [*earlier, before.facts.get("config")]
             facts["earlier_configs"] = earlier
         return RunRecord.open(self.folder, **facts, **environment_facts())
+
+
+def _without(words: list[str], option: str) -> list[str]:
+    """The words of a command line without an option and its value."""
+    return [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if option not in (before, word) and not word.startswith(f"{option}=")
+    ]
 
 
 def _how_it_failed(error: BaseException) -> dict[str, Any]:

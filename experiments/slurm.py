@@ -16,6 +16,11 @@ def slurm_run_id() -> str | None:
     return f"slurm-{job}-{step}" if job and step and SLURMEnvironment.detect() else None
 
 
+def was_requeued() -> bool:
+    """Whether this is a SLURM job that was started before."""
+    return slurm_run_id() is not None and int(os.environ.get("SLURM_RESTART_COUNT", 0)) > 0
+
+
 def requeue() -> str:
     """Put this job into the queue again; returns what to say."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")

@@ -82,14 +82,46 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
         choose_run_folder("fit", tmp_path, "row", 1, str(tmp_path / "none.ckpt"))
 
 
-def test_a_slurm_job_that_was_requeued_continues_its_own_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(tmp_path, "2026-1", "interrupted")
+@pytest.fixture
+def slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job step of SLURM's."""
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     monkeypatch.setenv("SLURM_STEP_ID", "0")
     monkeypatch.setenv("SLURM_NTASKS", "1")
     monkeypatch.setenv("SLURM_JOB_NAME", "row")
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize("command", ["test", "validate", "predict"])
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_an_evaluation_that_was_requeued_finds_its_checkpoint_again(
+    tmp_path: Path, command: str, name: str
+) -> None:
+    trained = run(tmp_path, "2026-1", "finished", checkpoint=name)
+    first = choose_run_folder(command, tmp_path, "row", 1, name)
+    assert first.checkpoint == str(trained / f"checkpoints/{name}.ckpt")
+    RunRecord.open(first.path, command=command, status="interrupted", seed=1, started="2").close()
+    assert choose_run_folder(command, tmp_path, "row", 1, name) == first
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_fit_from_a_checkpoint_that_was_requeued_does_not_begin_there_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(tmp_path, "2026-1", "interrupted", checkpoint="best")
+    best, last = (str(folder / f"checkpoints/{name}.ckpt") for name in ("best", "last"))
+    assert choose_run_folder("fit", tmp_path, "row", 1, best) == (folder, best)
+    Path(last).touch()
+    assert choose_run_folder("fit", tmp_path, "row", 1, best) == (folder, best)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert choose_run_folder("fit", tmp_path, "row", 1, best) == (folder, last)
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_slurm_job_that_was_requeued_continues_its_own_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, "2026-1", "interrupted")
     first = choose_run_folder("fit", tmp_path, "row", 1, None)
     assert first.path == tmp_path / "row/slurm-77-0"
     folder = run(tmp_path, "slurm-77-0", "interrupted", checkpoint="")
