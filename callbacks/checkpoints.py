@@ -57,6 +57,20 @@ class BestCheckpoint(ModelCheckpoint):
         self.monitor = getattr(pl_module, "selection_metric", self.monitor)
         super().setup(trainer, pl_module, stage)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with the best checkpoint, also where the run's folder was moved."""
+        before, now = str(state_dict.get("dirpath")), str(self.dirpath)
+        if before != now and (Path(now) / "best.ckpt").is_file():
+            state_dict = {name: _moved(value, before, now) for name, value in state_dict.items()}
+        super().load_state_dict(state_dict)
+
+
+def _moved(value: Any, before: str, now: str) -> Any:
+    """The value with the new folder in all paths."""
+    if isinstance(value, dict):
+        return {_moved(key, before, now): item for key, item in value.items()}
+    return value.replace(before, now, 1) if isinstance(value, str) else value
+
 
 class ExceptionCheckpoint(Checkpoint):
     """Brings `last.ckpt` up to date when training ends by an exception or a signal.

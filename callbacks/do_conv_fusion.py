@@ -160,7 +160,7 @@ class DoConvFusionCallback(L.Callback):
         """Write the folded network, read it back and compare it with the trained one."""
         if not trainer.is_global_zero:
             return
-        network = network_of(pl_module)
+        network = _evaluated_network(trainer, pl_module, {"state_dict": pl_module.state_dict()})
         fused = fuse(network)
         path = self._folder(trainer) / "fused.safetensors"
         _write(fused.network, path)
@@ -183,17 +183,7 @@ class DoConvFusionCallback(L.Callback):
         """Write a fused file beside the checkpoint, where that was asked for."""
         if not (self.every_checkpoint and trainer.is_global_zero):
             return
-        # A copy to load the checkpoint's own weights into: the averaged ones, if there are.
-        network = copy.deepcopy(network_of(pl_module))
-        prefix = "network."
-        state = _evaluated_state(trainer, pl_module, checkpoint)
-        network.load_state_dict(
-            {
-                key.removeprefix(prefix): value
-                for key, value in state.items()
-                if key.startswith(prefix)
-            }
-        )
+        network = _evaluated_network(trainer, pl_module, checkpoint)
         name = f"fused-epoch={trainer.current_epoch}-step={trainer.global_step}.safetensors"
         _write(fuse(network).network, self._folder(trainer) / name)
 
@@ -209,6 +199,22 @@ class DoConvFusionCallback(L.Callback):
         loader = next(loader for loader in loaders if loader)
         batches = islice(iter(loader), self.verify_batches)
         return [move_data_to_device(batch[0], pl_module.device) for batch in batches]
+
+
+def _evaluated_network(
+    trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+) -> nn.Module:
+    """A copy of the network with the weights that evaluation uses: averaged ones, if there are.
+
+    The trained network may hold others, also when the fit of a finished run is resumed.
+    """
+    network = copy.deepcopy(network_of(pl_module))
+    prefix = "network."
+    state = _evaluated_state(trainer, pl_module, checkpoint)
+    network.load_state_dict(
+        {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    )
+    return network
 
 
 def _evaluated_state(

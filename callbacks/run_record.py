@@ -36,8 +36,9 @@ class RunRecordCallback(L.Callback):
         self._validation_started = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters that a resumed run continues."""
-        return {"images": self._images, "seconds": self._training_seconds}
+        """Counters that a resumed run continues, with what the epoch has had so far."""
+        seconds = self._training_seconds + self._epoch_seconds()
+        return {"images": self._images, "seconds": seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the counters."""
@@ -98,11 +99,11 @@ class RunRecordCallback(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Let the training clock go on."""
         self._validation_seconds += time.monotonic() - self._validation_started
+        self._validation_started = 0.0
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the epoch; the module has not logged its metrics yet."""
-        elapsed = time.monotonic() - self._epoch_started - self._validation_seconds
-        self._training_seconds += elapsed
+        self._training_seconds += self._epoch_seconds()
         self._epoch_started = 0.0
         self._write(
             trainer,
@@ -125,6 +126,13 @@ class RunRecordCallback(L.Callback):
         metrics = _numbers(trainer.callback_metrics)
         tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
         self._write(trainer, metrics={"test": tested}, **_facts_of_others(trainer))
+
+    def _epoch_seconds(self) -> float:
+        """Seconds that the epoch was trained; 0 between epochs, and where no batch is left."""
+        if not self._epoch_started:
+            return 0.0
+        now = self._validation_started or time.monotonic()
+        return now - self._epoch_started - self._validation_seconds
 
     def _write_metrics(self, trainer: L.Trainer) -> None:
         metrics = {"last": _numbers(trainer.callback_metrics)}

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from callbacks.checkpoints import ExceptionCheckpoint
+from callbacks.checkpoints import BestCheckpoint, ExceptionCheckpoint
 from callbacks.stop import StopRequested
 from lit_models.finite_loss import NonFiniteLossError
 
@@ -92,3 +93,35 @@ def test_a_checkpoint_that_cannot_be_written_does_not_hide_the_exception() -> No
 
     with pytest.warns(UserWarning, match="the one before it stays"):
         assert not saved_on(FullDisk(), MemoryError())
+
+
+def best_of(folder: Path, score: float) -> BestCheckpoint:
+    """The callback of a run whose best epoch had this score."""
+    folder.mkdir()
+    (folder / "best.ckpt").touch()
+    callback, path = BestCheckpoint(folder), str(folder / "best.ckpt")
+    callback.best_model_score = callback.best_k_models[path] = torch.tensor(score)
+    callback.best_model_path = callback.kth_best_model_path = path
+    callback.kth_value = torch.tensor(score)
+    return callback
+
+
+def test_a_run_whose_folder_was_moved_keeps_its_best_epoch(tmp_path: Path) -> None:
+    state = best_of(tmp_path / "before", 0.9).state_dict()
+    (tmp_path / "before").rename(tmp_path / "now")
+    moved = BestCheckpoint(tmp_path / "now")
+    moved.load_state_dict(state)
+    assert moved.best_model_path == str(tmp_path / "now/best.ckpt")
+    assert not moved.check_monitor_top_k(SimpleNamespace(strategy=_Alone()), torch.tensor(0.5))  # type: ignore[arg-type]
+    assert moved.check_monitor_top_k(SimpleNamespace(strategy=_Alone()), torch.tensor(0.95))  # type: ignore[arg-type]
+
+
+def test_a_new_run_from_anothers_checkpoint_has_a_best_epoch_of_its_own(tmp_path: Path) -> None:
+    new = BestCheckpoint(tmp_path / "new")
+    new.load_state_dict(best_of(tmp_path / "other", 0.9).state_dict())
+    assert new.check_monitor_top_k(SimpleNamespace(strategy=_Alone()), torch.tensor(0.5))  # type: ignore[arg-type]
+
+
+class _Alone:
+    def reduce_boolean_decision(self, decision: bool) -> bool:
+        return decision

@@ -170,6 +170,16 @@ def test_a_resumed_run_writes_the_same_fused_file(tmp_path: Path) -> None:
     torch.testing.assert_close(*files, rtol=0, atol=0)
 
 
+def test_resuming_a_finished_run_folds_the_averaged_weights_again(tmp_path: Path) -> None:
+    def fit(**options: Any) -> dict[str, torch.Tensor]:
+        callbacks = [DoConvFusionCallback(), EMAWeightAveraging(decay=0.5)]
+        saved = ModelCheckpoint(tmp_path, filename="last", enable_version_counter=False)
+        trainer(tmp_path, *callbacks, saved).fit(module(), datamodule=data(), **options)
+        return load_file(tmp_path / "checkpoints/fused.safetensors")
+
+    torch.testing.assert_close(fit(), fit(ckpt_path=tmp_path / "last.ckpt"), rtol=0, atol=0)
+
+
 def test_a_network_without_do_conv_is_an_error(tmp_path: Path) -> None:
     plain = ImageClassifier("mnist_demo_pytorch", num_classes=10, in_chans=1)
     with pytest.raises(ValueError, match="found no DO-Conv in the network; take the callback out"):

@@ -1,7 +1,9 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
+import pytest
 
 from callbacks.checkpoints import BestCheckpoint
 from callbacks.run_record import RunRecordCallback
@@ -65,3 +67,54 @@ def test_without_validation_there_is_no_best(tmp_path: Path) -> None:
     facts = run(tmp_path, holdout=0)
     assert set(facts.metrics) == {"last", "test"}
     assert not list(tmp_path.glob("best*"))
+
+
+class Clock:
+    """Time that passes only when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 5000.0
+        monkeypatch.setattr("callbacks.run_record.time.monotonic", lambda: self.now)
+
+    def train(self, callback: RunRecordCallback, batches: int) -> None:
+        for index in range(batches):
+            callback.on_train_batch_start(TRAINER, None, IMAGES, index)  # type: ignore[arg-type]
+            self.now += 1
+            callback.on_train_batch_end(TRAINER, None, None, IMAGES, index)  # type: ignore[arg-type]
+
+
+IMAGES = [[0] * 8]
+TRAINER: Any = SimpleNamespace(
+    world_size=1,
+    is_global_zero=True,
+    current_epoch=0,
+    global_step=3,
+    callback_metrics={},
+    checkpoint_callbacks=[],
+)
+
+
+def resumed(callback: RunRecordCallback, facts: Facts) -> RunRecordCallback:
+    other = RunRecordCallback(facts)
+    other.load_state_dict(callback.state_dict())
+    return other
+
+
+@pytest.mark.parametrize("stopped_in", ["training", "validation", "nothing"])
+def test_a_run_that_was_stopped_counts_the_seconds_of_both_parts(
+    monkeypatch: pytest.MonkeyPatch, stopped_in: str
+) -> None:
+    clock, facts = Clock(monkeypatch), Facts()
+    callback = RunRecordCallback(facts)
+    callback.on_train_epoch_start(TRAINER, None)  # type: ignore[arg-type]
+    clock.train(callback, 3 if stopped_in == "training" else 5)
+    if stopped_in == "validation":
+        callback.on_validation_start(TRAINER, None)  # type: ignore[arg-type]
+        clock.now += 7
+    if stopped_in != "nothing":
+        callback = resumed(callback, facts)
+        clock.now += 1000
+        clock.train(callback, 2 if stopped_in == "training" else 0)
+    callback.on_train_epoch_end(TRAINER, None)  # type: ignore[arg-type]
+    assert facts.written["training_seconds"] == 5
+    assert facts.written["images_per_second"] == 8
