@@ -36,8 +36,8 @@ class BatchArithmetic(L.Callback):
         self._before: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a batch of the data was made of."""
-        return {name: self._facts[name] for name in _SHARE if self._facts}
+        """What a batch of the data and a step were made of."""
+        return {name: self._facts[name] for name in (*_SHARE, "global") if self._facts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remember what it was made of before."""
@@ -75,9 +75,16 @@ class BatchArithmetic(L.Callback):
         if not self._facts:
             return
         print(describe(self._facts, int(trainer.num_training_batches)))
+        before = self._before
+        if before.get("global", self._facts["global"]) != self._facts["global"]:
+            print(
+                f"this run was begun with steps of {_count(before['global'], 'image')}: learning "
+                "rate and temperature count steps, so they are not where the plan has them now"
+            )
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
-        if self._before not in ({}, self.state_dict()) and progress.current.completed:
-            was = " x ".join(_count(self._before[name], name[:-1]) for name in _SHARE)
+        shared = [before.get(name, self._facts[name]) == self._facts[name] for name in _SHARE]
+        if not all(shared) and progress.current.completed:
+            was = " x ".join(_count(before[name], name[:-1]) for name in _SHARE)
             print(
                 f"this epoch was begun with {was}: the rest of it has images again that it has had "
                 "before, and lacks others; the next epoch is whole"

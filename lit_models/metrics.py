@@ -29,6 +29,11 @@ class MeanLoss(Metric):
         self.total.add_(loss * count)
         self.count.add_(count)
 
+    def reset(self) -> None:
+        """Forget what was counted; ready for training also where an evaluation ends."""
+        with torch.inference_mode(False):
+            super().reset()
+
     def compute(self) -> Tensor:
         """The mean."""
         return self.total / self.count

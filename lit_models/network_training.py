@@ -1,6 +1,7 @@
 """What training a network needs, whatever the task: its loss watched, its rates, its weights."""
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass, replace
 from typing import Any, TypeVar
@@ -193,13 +194,21 @@ class NetworkTraining(L.LightningModule):
             optimizer,
             self.schedule_settings,
             base_lr=self.optimizer_settings.lr,
-            steps_per_epoch=total_steps / max(1, self.trainer.max_epochs or 1),
+            steps_per_epoch=self._steps_per_epoch(total_steps),
             total_steps=total_steps,
         )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
+
+    def _steps_per_epoch(self, total_steps: int) -> float:
+        """Steps of an epoch; where fewer are made than there are, the schedule is compressed."""
+        trainer = self.trainer
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            return total_steps / trainer.max_epochs
+        trainer.fit_loop.setup_data()  # without a number of epochs nobody has counted batches yet
+        return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
 
     @property
     def _trainer_facts(self) -> Any:

@@ -125,6 +125,21 @@ def build_optimizer(
     )
 
 
+class _Schedule(torch.optim.lr_scheduler.LambdaLR):
+    """Rates by the settings of now, also where a run goes on that was begun with others."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the saved step."""
+        own = self.base_lrs
+        super().load_state_dict(state_dict)
+        self.base_lrs = own
+        for group, base, factor in zip(
+            self.optimizer.param_groups, own, self.lr_lambdas, strict=True
+        ):
+            group |= {"initial_lr": base, "lr": base * factor(self.last_epoch)}
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+
 def build_scheduler(
     optimizer: torch.optim.Optimizer,
     settings: ScheduleSettings,
@@ -136,7 +151,7 @@ def build_scheduler(
     for group in optimizer.param_groups:
         # LambdaLR multiplies a group's initial rate, so the factor below is relative to base_lr.
         group["lr"] = base_lr * group.get("lr_scale", 1.0)
-    return torch.optim.lr_scheduler.LambdaLR(
+    return _Schedule(
         optimizer,
         lambda step: settings.rate(step, base_lr, steps_per_epoch, total_steps) / base_lr,
     )

@@ -142,7 +142,8 @@ def test_an_epoch_resumed_on_other_devices_is_not_the_same_and_says_so(
     )
     callback = BatchArithmetic()
     callback.setup(trainer, None, "fit")  # type: ignore[arg-type]
-    callback.load_state_dict({"devices": devices, "images": 8})
+    callback.load_state_dict({"devices": devices, "images": 8, "global": 8 * devices})
     callback.on_train_start(trainer, None)  # type: ignore[arg-type]
-    line = "this epoch was begun with 2 devices x 8 images"
-    assert (line in capsys.readouterr().out) == said
+    line, out = "this epoch was begun with 2 devices x 8 images", capsys.readouterr().out
+    assert (line in out) == said
+    assert ("this run was begun with steps of 16 images" in out) == (devices == 2)

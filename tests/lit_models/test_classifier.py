@@ -94,6 +94,36 @@ def test_losses_of_steps_are_logged_every_few_steps(
     assert ("train/loss_step" in training.callback_metrics) == logged
 
 
+class Rates(L.Callback):
+    """The learning rate of every step."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        self.seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def test_an_epochs_warmup_is_an_epochs_where_steps_are_given_instead_of_epochs(
+    tmp_path: Path,
+) -> None:
+    schedule = {"name": "cosine", "warmup_epochs": 1}
+    model, rates = classifier(schedule=schedule, optimizer={"lr": 0.1}), Rates()
+    L.Trainer(
+        default_root_dir=tmp_path,
+        accelerator="cpu",
+        logger=False,
+        callbacks=[rates],
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        max_epochs=-1,
+        max_steps=15,
+    ).fit(model, loader())  # five steps an epoch
+    assert len(rates.seen) == 15
+    assert rates.seen[4] == max(rates.seen) > rates.seen[6] > rates.seen[14]
+
+
 def test_an_evaluation_that_misses_samples_is_an_error(tmp_path: Path) -> None:
     class Data(L.LightningDataModule):
         num_test = 24

@@ -51,3 +51,12 @@ def test_without_a_restriction_there_is_no_restricted_accuracy() -> None:
     metrics = evaluation(2)
     metrics.update(torch.eye(2), torch.arange(2))
     assert set(metrics.compute()) == {"acc1", "loss", "samples"}
+
+
+def test_what_an_evaluation_leaves_can_be_trained_with() -> None:
+    metrics = evaluation(4)
+    with torch.inference_mode():
+        metrics.update(torch.randn(3, 4), torch.tensor([0, 1, 2]))
+        metrics.reset()
+    metrics.update(torch.randn(3, 4), torch.tensor([0, 1, 2]))
+    assert metrics.compute()["samples"] == 3

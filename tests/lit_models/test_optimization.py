@@ -156,3 +156,29 @@ def test_layer_decay_scales_the_rate_of_lower_layers() -> None:
 def test_an_unknown_optimizer_is_answered_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="'adamww'; nearest: adamw"):
         build_optimizer(small_network(), OptimizerSettings(name="adamww"))
+
+
+def test_a_run_that_goes_on_with_another_rate_has_it_from_the_next_step() -> None:
+    def begun(lr: float) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+        optimizer = build_optimizer(small_network(), OptimizerSettings(name="momentum", lr=lr))
+        return optimizer, build_scheduler(optimizer, ScheduleSettings("cosine"), lr, 1.0, 10)
+
+    def advance(run: tuple[torch.optim.Optimizer, Any], steps: int) -> list[list[float]]:
+        rates = []
+        for _ in range(steps):
+            rates.append([group["lr"] for group in run[0].param_groups])
+            run[0].step()
+            run[1].step()
+        return rates
+
+    def resumed(lr: float) -> tuple[torch.optim.Optimizer, Any]:
+        run = begun(lr)
+        for part, saved in zip(run, states, strict=True):
+            part.load_state_dict(saved)
+        return run
+
+    first, whole, small = begun(0.1), begun(0.1), begun(0.01)
+    advance(first, 4)
+    states = [first[0].state_dict(), first[1].state_dict()]
+    assert advance(resumed(0.1), 6) == advance(whole, 10)[4:]
+    assert advance(resumed(0.01), 6) == advance(small, 10)[4:]
