@@ -12,8 +12,8 @@ def fold_norms(network: nn.Module) -> nn.Module:
 
     A batch normalisation in evaluation scales and shifts each channel, which the weights of the
     convolution or linear layer before it may do as well. It is folded where torch can trace the
-    network; where the forward pass depends on values, or layers are called more than once, the
-    network itself is returned.
+    network; where the forward pass depends on values, or weights are used more than once or
+    hooked, the network itself is returned.
 
     Args:
         network: In evaluation mode.
@@ -24,9 +24,16 @@ def fold_norms(network: nn.Module) -> nn.Module:
         traced = fx.symbolic_trace(network)
     except Exception:  # whatever a forward pass raises when it gets no numbers
         return network
-    calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
-    modules = dict(traced.named_modules())
-    weighted = [name for name in calls if any(True for _ in modules[str(name)].parameters())]
-    if len({id(modules[str(name)]) for name in weighted}) < sum(calls[name] for name in weighted):
-        return network
-    return fuse(traced, no_trace=True)
+    return network if _uses_weights_otherwise(traced) else fuse(traced, no_trace=True)
+
+
+def _uses_weights_otherwise(traced: fx.GraphModule) -> bool:
+    """Whether a layer with weights is called twice, hooked, or read without being called."""
+    names = [str(node.target) for node in traced.graph.nodes if node.op == "call_module"]
+    layers = [traced.get_submodule(name) for name in names]
+    layers = [layer for layer in layers if any(True for _ in layer.parameters())]
+    read = [str(node.target) for node in traced.graph.nodes if node.op == "get_attr"]
+    owners = {id(traced.get_submodule(name.rpartition(".")[0])) for name in read}
+    return any(
+        count > 1 or number in owners for number, count in Counter(map(id, layers)).items()
+    ) or any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)

@@ -115,6 +115,7 @@ def ledger_name(conditions: Conditions, facts: Mapping[str, Any]) -> str:
         conditions.precision,
         conditions.layout,
         *(["compiled"] if conditions.compiled else []),
+        *(["cudnn_benchmark"] if conditions.cudnn_benchmark else []),
     ]
     return f"{'-'.join(parts)}.csv"
 
@@ -178,6 +179,8 @@ def circumstances(line: Line) -> str:
         parts.append("channels last")
     if line.compiled == "yes":
         parts.append("compiled")
+    if line.cudnn_benchmark == "yes":
+        parts.append("cuDNN benchmark")
     return ", ".join(parts)
 
 

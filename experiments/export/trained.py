@@ -209,9 +209,12 @@ def _evaluation(data: L.LightningDataModule) -> Any:
     return getattr(data, "eval_transform", data)
 
 
-def _form(network: nn.Module) -> tuple[dict[str, type], dict[str, torch.Size]]:
-    """Types of all modules, shapes of all weights."""
-    modules = {name: type(module) for name, module in network.named_modules()}
+def _form(network: nn.Module) -> tuple[dict[str, Any], dict[str, torch.Size]]:
+    """Types of all modules and their attention functions, shapes of all weights."""
+    modules = {
+        name: (type(module), getattr(module, "function", None))
+        for name, module in network.named_modules()
+    }
     return modules, {key: value.shape for key, value in network.state_dict().items()}
 
 

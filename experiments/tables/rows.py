@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import yaml
 
 from experiments.arguments import read_arguments
-from experiments.compose import ConfigError, merge
+from experiments.compose import ConfigError
 from experiments.record import RunRecord, find_runs
 from experiments.tables.spec import RowSpec
 
@@ -182,14 +183,18 @@ def reasons_against(
         before = changes(earlier.get("declared", {}), earlier.get("overrides", []), declared)
         reasons += [f"before it was resumed, {change}" for change in before]
     batch = record.facts.get("batch") or {}
-    if batch.get("published") and batch["global"] != batch["published"]:
-        reasons.append(
-            f"a step had {batch['global']} images, as published it has {batch['published']}"
-        )
+    # The row's word comes before that of the run's command line.
+    published = declared.get("published_batch") or batch.get("published")
+    if batch and published and batch["global"] != published:
+        reasons.append(f"a step had {batch['global']} images, as published it has {published}")
     if _continues_another_run(record):
         reasons.append("started from another run's checkpoint")
-    if not reasons and metric is not None and metric_of(record, metric) is None:
-        reasons.append(f"{metric} is not in its record")
+    if not reasons and metric is not None:
+        value = metric_of(record, metric)
+        if value is None:
+            reasons.append(f"{metric} is not in its record")
+        elif not math.isfinite(value):
+            reasons.append(f"{metric} is {value}")
     return reasons
 
 
@@ -220,7 +225,7 @@ def asked_for(declared: Mapping[str, Any], overrides: Sequence[str]) -> dict[str
     """What a run was asked for: its declared config with the `key=value` of its command line."""
     asked = dict(declared)
     for override in overrides:
-        asked = merge(asked, _tree(override))
+        asked = _with(asked, *_parsed(override))
     return asked
 
 
@@ -237,8 +242,8 @@ def metric_of(record: RunRecord, metric: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _tree(override: str) -> dict[str, Any]:
-    """`a.b=1` as `{"a": {"b": 1}}`, in the long form that config files use."""
+def _parsed(override: str) -> tuple[list[str], Any]:
+    """`a.b=1` as `["a", "b"]` and 1, in the long form that config files use."""
     key, _, text = override.partition("=")
     try:
         value = yaml.safe_load(text)
@@ -250,10 +255,19 @@ def _tree(override: str) -> dict[str, Any]:
             parts.append("class_path")
         elif len(parts) > 1 and parts[1] not in ("class_path", "init_args"):
             parts.insert(1, "init_args")
-    tree: Any = value
-    for part in reversed(parts):
-        tree = {part: tree}
-    return dict(tree)
+    return parts, value
+
+
+def _with(tree: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """The tree with a value in place of what it has there; `key+` appends to a list."""
+    key, *rest = keys
+    below = tree.get(key)
+    if rest:
+        return {**tree, key: _with(below if isinstance(below, Mapping) else {}, rest, value)}
+    if key.endswith("+"):
+        more = value if isinstance(value, list) else [value]
+        return {**tree, key[:-1]: [*(tree.get(key[:-1]) or []), *more]}
+    return {**tree, key: value}
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -276,12 +290,13 @@ def _shown(leaves: Mapping[str, Any], key: str) -> str:
 
 
 def _continues_another_run(record: RunRecord) -> bool:
-    earlier = (part.get("overrides", []) for part in record.facts.get("earlier_configs", []))
-    every = (override for overrides in (*earlier, record.overrides) for override in overrides)
-    paths = (o.partition("=")[2] for o in every if o.startswith("ckpt_path="))
+    parts = [(record.declared, record.overrides)]
+    for earlier in record.facts.get("earlier_configs", []):
+        parts.append((earlier.get("declared", {}), earlier.get("overrides", [])))
+    paths = (asked_for(*part).get("ckpt_path") for part in parts)
     # By the name of its folder, which no other run has: the folder may lie elsewhere by now.
     return any(
-        Path(path).resolve().parent.parent.name != record.folder.name
+        Path(str(path)).resolve().parent.parent.name != record.folder.name
         for path in paths
-        if path not in ("last", "null")
+        if path not in ("last", None)
     )

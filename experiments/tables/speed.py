@@ -24,12 +24,14 @@ class _Column(NamedTuple):
     circumstances: str
     batch: int
     size: str
+    versions: str
 
-    def header(self, with_size: bool) -> str:
+    def header(self, with_size: bool, with_versions: bool) -> str:
         what = f"{WHATS[self.what]}{', unfused' if self.unfused else ''}"
         unit = "ms" if self.batch == 1 else "images/s"
         size = f", {self.size} px" if with_size else ""
-        return f"{what} {unit}, {self.circumstances}, batch {self.batch}{size}"
+        versions = f", {self.versions}" if with_versions else ""
+        return f"{what} {unit}, {self.circumstances}, batch {self.batch}{size}{versions}"
 
 
 def speed_columns(rows: Sequence[str | None], folder: Path = LEDGERS) -> dict[str, list[str]]:
@@ -38,7 +40,7 @@ def speed_columns(rows: Sequence[str | None], folder: Path = LEDGERS) -> dict[st
     Batches of one image have their latency in milliseconds, larger ones their throughput in images
     per second. A network whose operators can be folded stands with its deployed form among the
     others, and with the one that is trained in a column `unfused` of its own. Columns without any
-    cell are left out, and so is the size where the table has no other.
+    cell are left out, and so are size and versions where the table has no others.
 
     Args:
         rows: Names of the rows, as in `RowSpec.name`.
@@ -52,9 +54,9 @@ def speed_columns(rows: Sequence[str | None], folder: Path = LEDGERS) -> dict[st
     columns: dict[_Column, dict[str, str]] = {}
     for line in lines:
         columns.setdefault(_column(line), {})[line.row] = _cell(line)
-    several = {column.size for column in columns}
+    sizes, versions = ({column[i] for column in columns} for i in (-2, -1))
     return {
-        column.header(len(several) > 1): [cells.get(row or "", "") for row in rows]
+        column.header(len(sizes) > 1, len(versions) > 1): [cells.get(row or "", "") for row in rows]
         for column, cells in _sorted(columns.items())
     }
 
@@ -93,7 +95,8 @@ def _sorted(
 
 def _column(line: Line) -> _Column:
     unfused = line.what == "forward" and line.fused == "no"
-    return _Column(line.what, unfused, circumstances(line), line.batch, line.size)
+    where = circumstances(line)
+    return _Column(line.what, unfused, where, line.batch, line.size, line.versions)
 
 
 def _cell(line: Line) -> str:

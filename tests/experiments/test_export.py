@@ -43,6 +43,11 @@ _SMALL_VIT = "{img_size: 28, patch_size: 7, embed_dim: 32, depth: 2, num_heads: 
 NETWORKS = {
     "do_conv": ("DOConvClassifier", "mnist_demo_tensorflow", "{}"),
     "kernel_warehouse": ("KWClassifier", "mnist_demo_tensorflow", "{}"),
+    "softmax": (
+        "KWClassifier",
+        "kw1x_mobilenetv2_050",
+        "{}\n    attention_function: softmax",
+    ),
     "max_pool": ("ImageClassifier", "bottlenecks_mnist", "{operation: max_pool}"),
     "eff_layer": ("ParameterFreeClassifier", "vit_tiny_patch16_224", _SMALL_VIT),
     "resnext": ("ImageClassifier", "tiny_grouped_convolution", "{}"),
@@ -125,6 +130,10 @@ def check_every_batch_size(record: RunRecord, network: str, kind: str) -> None:
         torch.testing.assert_close(
             run_file(kind, file, images), expected(record, images), rtol=1e-4, atol=1e-5
         )
+
+
+def test_another_attention_function_is_made_again(runs: dict[str, RunRecord]) -> None:
+    check_every_batch_size(runs["softmax"], "softmax", "safetensors")
 
 
 def test_the_command_names_the_formats_there_are() -> None:

@@ -58,3 +58,26 @@ class _Twice(nn.Module):
 def test_a_convolution_that_two_norms_follow_keeps_them() -> None:
     network = trained_norms(_Twice())
     assert fold_norms(network) is network
+
+
+class _Read(nn.Module):
+    """A convolution whose weight is read, too, as by a penalty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x)) + self.conv.weight.sum()
+
+
+def test_a_convolution_whose_weight_is_read_elsewhere_keeps_its_norm() -> None:
+    network = trained_norms(_Read())
+    assert fold_norms(network) is network
+
+
+def test_a_convolution_whose_output_is_hooked_keeps_its_norm() -> None:
+    network = trained_norms(nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)))
+    assert fold_norms(network) is not network
+    network[0].register_forward_hook(lambda module, inputs, output: output.relu())
+    assert fold_norms(network) is network

@@ -52,7 +52,9 @@ def write_report(
         if comparison.records:
             files.append(folder / FILE_NAME)
             runs = [(row.row, row.records) for row in comparison.rows]
-            write_runs(runs, files[-1], comparison.recipe)
+            also = [part.reproduce for part in (comparison, *comparison.also)]
+            compared = [reproduce.metric for reproduce in also if reproduce]
+            write_runs(runs, files[-1], comparison.recipe, compared)
     if "tex" in formats:
         files.append(folder / "table.tex")
         files[-1].write_text(as_latex(comparison), encoding="utf-8")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiments.record import RunRecord
-from experiments.tables.rows import declared_by, digest
+from experiments.tables.rows import declared_by, digest, metric_of
 from experiments.tables.spec import RowSpec
 
 FILE_NAME = "runs.csv"
@@ -68,7 +68,10 @@ def config_digest(row: RowSpec, recipe: Path | None = None) -> str:
 
 
 def write_runs(
-    runs: Sequence[tuple[RowSpec, tuple[RunRecord, ...]]], file: Path, recipe: Path | None = None
+    runs: Sequence[tuple[RowSpec, tuple[RunRecord, ...]]],
+    file: Path,
+    recipe: Path | None = None,
+    compared: Sequence[str] = (),
 ) -> None:
     """Write the runs of every row, facts as recorded; a missing one is empty.
 
@@ -76,9 +79,11 @@ def write_runs(
         runs: Each row and the runs that count for it.
         file: Where.
         recipe: The recipe above the rows' configs.
+        compared: Metrics to write besides those of the test.
     """
     records = [record for _, found in runs for record in found]
-    metrics = sorted({name for record in records for name in _metrics(record)})
+    values = {id(record): _metrics(record, compared) for record in records}
+    metrics = sorted({name for found in values.values() for name in found})
     packages = list(dict.fromkeys(p for r in records for p in r.facts.get("versions", {})))
     with file.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -89,7 +94,7 @@ def write_runs(
                 writer.writerow(
                     [
                         *(row.key, record.seed, config),
-                        *(_metrics(record).get(name) for name in metrics),
+                        *(values[id(record)].get(name) for name in metrics),
                         *(_cell(record, keys) for keys, _ in FACTS.values()),
                         *(_cell(record, ("versions", package)) for package in packages),
                     ]
@@ -119,9 +124,10 @@ def fact(record: RunRecord, *keys: str) -> Any:
     return value
 
 
-def _metrics(record: RunRecord) -> dict[str, float]:
-    metrics: dict[str, float] = record.facts.get("metrics", {}).get("test", {})
-    return metrics
+def _metrics(record: RunRecord, compared: Sequence[str]) -> dict[str, float]:
+    metrics = {name: metric_of(record, name) for name in compared}
+    metrics |= record.facts.get("metrics", {}).get("test", {})
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def _cell(record: RunRecord, keys: tuple[str, ...]) -> Any:

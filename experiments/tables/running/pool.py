@@ -164,7 +164,7 @@ class Pool:
             return f"failed after {took}: {reason}", reason
         after = look_again(self._request, run.task, claimed=True)
         if after.action != "keep":
-            return f"finished in {took}, but {after.why}", None
+            return f"finished in {took}, but {after.why}", after.why
         record = self._request.found(run.task.row).counted[run.task.seed]
         value, table = measured(self._request.table, record), self._request.table
         unit = table.column(table.reproduce.column).unit if table.reproduce else ""

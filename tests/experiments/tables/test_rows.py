@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from experiments.compose import ConfigError
 from experiments.record import RunRecord
-from experiments.tables.rows import RowRuns, changes, gather_runs, reasons_against
+from experiments.tables.rows import RowRuns, asked_for, changes, gather_runs, reasons_against
 from experiments.tables.table_files import load_table
 
 RecordRun = Callable[..., RunRecord]
@@ -97,6 +98,44 @@ def test_a_run_in_other_steps_than_the_published_ones_does_not_count(record_run:
     found = gather()
     assert list(found.counted) == [7, 8]
     assert found.left_out[0].reasons == ("a step had 64 images, as published it has 32",)
+
+
+def test_the_row_says_what_is_published_and_not_the_runs_command_line(
+    record_run: RecordRun,
+) -> None:
+    for said in (None, 64):
+        record = record_run("operator", 7, batch={"global": 64, "published": said})
+        found = reasons_against(record, {**record.declared, "published_batch": 32})
+        assert found == ["a step had 64 images, as published it has 32"]
+
+
+def test_a_run_whose_metric_is_no_number_does_not_count(record_run: RecordRun) -> None:
+    record_run("operator", 7, accuracy=float("nan"))
+    assert reasons() == ["test/acc1 is nan"]
+
+
+def test_a_run_whose_files_named_anothers_checkpoint_does_not_count(record_run: RecordRun) -> None:
+    declared = {**record_run("operator", 7).declared, "ckpt_path": "other/checkpoints/last.ckpt"}
+    record_run("operator", 8, config={"declared": declared, "overrides": []})
+    assert list(gather().counted) == [7]
+
+
+@pytest.mark.parametrize(
+    ("override", "asked"),
+    [
+        ("model.backbone_args={}", {}),
+        ("model.init_args.backbone_args={b: 2}", {"b": 2}),
+        ("model.init_args.backbone_args.b=2", {"a": 1, "b": 2}),
+        ("model.init_args.backbone_args.c+=3", {"a": 1, "c": [3]}),
+    ],
+)
+def test_a_dictionary_that_is_asked_for_takes_the_place_of_the_one_below(
+    override: str, asked: dict[str, Any]
+) -> None:
+    declared = {"model": {"init_args": {"backbone_args": {"a": 1}}}}
+    found = asked_for(declared, [override])
+    assert found == {"model": {"init_args": {"backbone_args": asked}}}
+    assert declared == {"model": {"init_args": {"backbone_args": {"a": 1}}}}
 
 
 def test_a_run_resumed_from_its_own_checkpoint_counts(record_run: RecordRun) -> None:

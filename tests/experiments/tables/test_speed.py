@@ -55,6 +55,16 @@ def ledgers(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_versions_are_columns_of_their_own(tmp_path: Path) -> None:
+    for version, ms in (("2.9", 99.0), ("2.15", 31.0)):
+        lines = [line("own/plain", versions=f"torch {version}", median_ms=ms)]
+        update_ledger(tmp_path / f"forward-cpu_made_up_2t-torch{version}-fp32-nchw.csv", lines)
+    assert speed_columns(["own/plain"], tmp_path) == {
+        f"forward ms, {HARDWARE}, batch 1, torch 2.15": ["31.0"],
+        f"forward ms, {HARDWARE}, batch 1, torch 2.9": ["99.0"],
+    }
+
+
 def test_columns_name_the_hardware_and_have_a_cell_for_each_row(ledgers: Path) -> None:
     assert speed_columns(["own/plain", None, "own/operator"], ledgers) == {
         f"forward ms, {HARDWARE}, batch 1": ["12.5", "", "25.0"],

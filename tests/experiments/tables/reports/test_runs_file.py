@@ -7,6 +7,7 @@ import pytest
 from experiments.record import RunRecord
 from experiments.tables.reports.committed import RESULTS
 from experiments.tables.reports.runs_file import FILE_NAME, config_digest, read_runs, write_runs
+from experiments.tables.rows import metric_of
 from experiments.tables.table_files import load_table
 
 
@@ -22,6 +23,18 @@ def test_runs_are_read_back_as_they_were_recorded(record_run: Callable[..., RunR
     assert {key: run.record.facts[key] for key in same} == {key: record.facts[key] for key in same}
     assert run.record.facts["metrics"]["test"] == {"test/acc1": 0.9375}
     assert run.record.state == "finished"
+
+
+def test_what_is_compared_is_written_also_where_it_is_no_metric_of_the_test(
+    record_run: Callable[..., RunRecord],
+) -> None:
+    record = record_run("operator", 7, 0.9375)
+    record.update(metrics={**record.facts["metrics"], "last": {"search/free": 0.5}})
+    row = load_table("small").rows[1]
+    write_runs([(row, (record,))], Path(FILE_NAME), compared=["search/free", "search/none"])
+    (run,) = read_runs(Path(FILE_NAME))
+    found = [metric_of(run.record, name) for name in ("test/acc1", "search/free", "search/none")]
+    assert found == [0.9375, 0.5, None]
 
 
 def test_the_digest_changes_with_what_matters_only(table: Path) -> None:

@@ -198,7 +198,7 @@ def test_a_process_that_does_not_wait_leaves_a_claimed_run_alone(record_run: Rec
 def test_a_run_that_does_not_count_is_told_so(record_run: RecordRun) -> None:
     fit = FakeFit(record_run, overrides=["trainer.max_epochs=1"])
     status, text = run(plan(1, ["operator"]), fit)
-    assert status == 0
+    assert status == 1
     assert "finished in 0:00, but made-up-001 does not count: trainer.max_epochs was 1" in text
 
 
