@@ -43,6 +43,7 @@ def items() -> list[Item]:
     found = []
     images = Images(16, 128)
     contiguous = "the same network, contiguous"
+    as_trained = "the network as it is trained, its norms beside it, contiguous"
     for title, name in BOTTLENECKS.items():
         found += [
             _item(
@@ -55,7 +56,7 @@ def items() -> list[Item]:
             _item(
                 f"{name}_evaluation",
                 f"evaluation of {title} as exported, norms folded, channels last, {images}",
-                contiguous,
+                as_trained,
                 Target(1.8),
                 partial(_race, race_evaluation, exported, name, images, channels_last=True),
             ),

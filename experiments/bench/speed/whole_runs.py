@@ -190,8 +190,8 @@ def script_epoch(
     limit: int | float = 1.0,
     test: bool = False,
 ) -> float:
-    """Train one epoch as a script would; returns the training's seconds."""
-    train, evaluated = (torchvision_dataset(images, transform) for images in data.sets())
+    """Read the data and train one epoch as a script would; returns the training's seconds."""
+    train, evaluated = (torchvision_dataset(images, transform) for images in data.read())
     trained = range(data.num_train)
     timer = Timer()
     with _aside() as folder:
