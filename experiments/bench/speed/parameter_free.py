@@ -43,7 +43,7 @@ def items() -> list[Item]:
     found = []
     images = Images(16, 128)
     contiguous = "the same network, contiguous"
-    as_trained = "the network as it is trained, its norms beside it, contiguous"
+    as_trained = "the network as it is trained, norms not folded, contiguous"
     for title, name in BOTTLENECKS.items():
         found += [
             _item(
