@@ -5,6 +5,7 @@ the others: each sample's kernel, then one grouped convolution with groups = bat
 """
 
 import math
+from collections.abc import Callable
 from itertools import product
 from types import EllipsisType
 from typing import Literal
@@ -17,6 +18,7 @@ from lit_models.kernel_warehouse.cost import FormName, fastest_form
 from lit_models.kernel_warehouse.geometry import Geometry, Mixture
 from lit_models.kernel_warehouse.input_mixing import InputMixing
 from lit_models.kernel_warehouse.kernel_mixing import KernelMixing
+from lit_models.kernel_warehouse.products import product_with_gradients
 from lit_models.kernel_warehouse.recomputation import Form, recomputed
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -48,7 +50,12 @@ def mix(
     return FORMS[form](x, coefficients, cells, geometry)
 
 
-def assemble_kernels(coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
+def assemble_kernels(
+    coefficients: Tensor,
+    cells: Tensor,
+    geometry: Geometry,
+    multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul,
+) -> Tensor:
     """Return each sample's kernel `(N, out, in / groups, *kernel_size)`.
 
     Section 3.1: every piece of the kernel is a linear mixture of all cells of the warehouse.
@@ -57,9 +64,10 @@ def assemble_kernels(coefficients: Tensor, cells: Tensor, geometry: Geometry) ->
         coefficients: `(N, mixtures, cells)`.
         cells: `(cells, c_out, c_in, *cell_kernel)`.
         geometry: Where the pieces go.
+        multiply: Multiplies two matrices.
     """
     # A product of two matrices, not a batched one: all samples share the cells.
-    pieces = coefficients.flatten(0, 1) @ cells.flatten(1)
+    pieces = multiply(coefficients.flatten(0, 1), cells.flatten(1))
     grid = (geometry.groups_spatial, geometry.groups_out, geometry.groups_in)
     pieces = pieces.view(-1, *grid, *cells.shape[1:])
     # From (sample, spatial, out, in, c_out, c_in, *cell_kernel).
@@ -70,7 +78,7 @@ def assemble_kernels(coefficients: Tensor, cells: Tensor, geometry: Geometry) ->
 def grouped(x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
     """Apply each sample's kernel as the papers do, 1x1 kernels as matrices: a `Mixture`."""
     form = pointwise_product if geometry.pointwise else per_sample_convolution
-    return form(x, coefficients, cells, geometry)
+    return form(x, coefficients, cells, geometry, product_with_gradients)
 
 
 def _fast(form: Form) -> Mixture:
@@ -90,16 +98,20 @@ FORMS: dict[FormName, Mixture] = {
 
 
 def per_sample_convolution(
-    x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry
+    x: Tensor,
+    coefficients: Tensor,
+    cells: Tensor,
+    geometry: Geometry,
+    multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul,
 ) -> Tensor:
     """Convolve every sample with its own kernel as one group of a single convolution: a `Mixture`.
 
-    With one sample this is a plain convolution.
+    With one sample this is a plain convolution. See `assemble_kernels` for `multiply`.
     """
     batch = x.shape[0]
     y = _CONVOLUTIONS[x.ndim - 2](
         x.reshape(1, -1, *x.shape[2:]),
-        assemble_kernels(coefficients, cells, geometry).flatten(0, 1),
+        assemble_kernels(coefficients, cells, geometry, multiply).flatten(0, 1),
         None,
         geometry.stride,
         geometry.padding,
@@ -109,9 +121,18 @@ def per_sample_convolution(
     return y.view(batch, geometry.kernel[0], *y.shape[2:])
 
 
-def pointwise_product(x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
-    """Apply 1x1 kernels as one batched matrix product: a `Mixture` for ungrouped 1x1 kernels."""
-    kernels = assemble_kernels(coefficients, cells, geometry)
+def pointwise_product(
+    x: Tensor,
+    coefficients: Tensor,
+    cells: Tensor,
+    geometry: Geometry,
+    multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul,
+) -> Tensor:
+    """Apply 1x1 kernels as one batched matrix product: a `Mixture` for ungrouped 1x1 kernels.
+
+    See `assemble_kernels` for `multiply`.
+    """
+    kernels = assemble_kernels(coefficients, cells, geometry, multiply)
     x = _strided(x, geometry.stride)
     y = kernels.view(-1, *geometry.kernel[:2]) @ x.flatten(2)
     return y.view(*y.shape[:2], *x.shape[2:])

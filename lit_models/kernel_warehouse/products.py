@@ -1,9 +1,12 @@
 """Products of two matrices, by whichever library is the fastest for them."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from lit_models.kernel_warehouse.recomputation import is_traced
 
 _LEAST_MULTIPLY_ADDS = 2**22
 """With fewer, calling oneDNN takes as long as its product."""
@@ -26,6 +29,36 @@ def product(left: Tensor, right: Tensor) -> Tensor:
         right = right.contiguous()  # oneDNN takes others, a thousand times as slow
     y: Tensor = torch.ops.mkldnn._linear_pointwise(left, right.t(), None, "none", [], "")
     return y
+
+
+def product_with_gradients(left: Tensor, right: Tensor) -> Tensor:
+    """Return `left @ right`: `product` where nothing else has a say in how it is computed.
+
+    Args:
+        left: `(n, k)`.
+        right: `(k, m)`.
+    """
+    if is_traced() or not _uses_onednn(left) or torch.is_autocast_enabled("cpu"):
+        return left @ right
+    y: Tensor = _Product.apply(left, right)
+    return y
+
+
+class _Product(torch.autograd.Function):
+    """`product`, whose gradients are products, too."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
+        ctx.save_for_backward(left, right)
+        return product(left, right)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (left, right), (of_left, of_right) = ctx.saved_tensors, ctx.needs_input_grad
+        return (
+            product_with_gradients(grads[0], right.t()) if of_left else None,
+            product_with_gradients(left.t(), grads[0]) if of_right else None,
+        )
 
 
 def products(left: Tensor, right: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def recomputed(
         samples: How many at a time; None for as many as the caches like.
     """
     dtype = _computing_type(x, cells)
-    if _is_traced():
+    if is_traced():
         matrices = form.arranged(cells.to(dtype))
         return form.mixture(x.to(dtype), coefficients.to(dtype), matrices, geometry)
     if samples is None:
@@ -102,7 +102,8 @@ def _computing_type(x: Tensor, cells: Tensor) -> torch.dtype:
     return cells.dtype
 
 
-def _is_traced() -> bool:
+def is_traced() -> bool:
+    """Whether a compiler, an exporter or a transform of functions is looking."""
     return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
