@@ -23,7 +23,7 @@ from experiments.compose import ConfigError
 from experiments.config_errors import explain
 from experiments.devices import no_such_devices
 from experiments.every_run import first_callbacks, last_callbacks
-from experiments.idle_costs import NoProfiler, skip_unused_hooks
+from experiments.idle_costs import NoProfiler, remember_signature, skip_unused_hooks
 from experiments.loggers import WandbMode, build_loggers
 from experiments.quiet import quieten
 from experiments.session import RunSession
@@ -252,7 +252,8 @@ class SuiteCLI(LightningCLI):
             )
         except MisconfigurationException as error:
             raise no_such_devices(config, self.arguments.place) or error from error
-        skip_unused_hooks(cast(Any, trainer).callbacks)
+        skip_unused_hooks([*cast(Any, trainer).callbacks, self.model])
+        remember_signature(self.model)
         return trainer
 
     def after_fit(self) -> None:

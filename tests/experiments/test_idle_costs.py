@@ -1,5 +1,6 @@
 """Sparing what nobody uses changes nothing for what somebody uses."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,13 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from callbacks.checkpoints import BestCheckpoint, ExceptionCheckpoint, LastCheckpoint
-from experiments.idle_costs import BATCH_HOOKS, NoProfiler, skip_unused_hooks
+from experiments.idle_costs import (
+    BATCH_HOOKS,
+    STEP_HOOKS,
+    NoProfiler,
+    remember_signature,
+    skip_unused_hooks,
+)
 
 
 class _Recorder(NoProfiler):
@@ -32,6 +39,15 @@ class _Counter(L.Callback):
         self.batches += 1
 
 
+class _Model(BoringModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backwards = 0
+
+    def on_after_backward(self) -> None:
+        self.backwards += 1
+
+
 @pytest.fixture
 def fitted(tmp_path: Path) -> tuple[_Counter, set[str]]:
     counter, profiler = _Counter(), _Recorder()
@@ -47,8 +63,10 @@ def fitted(tmp_path: Path) -> tuple[_Counter, set[str]]:
         callbacks=[counter, ModelCheckpoint(tmp_path, every_n_train_steps=1)],
         profiler=profiler,
     )
-    skip_unused_hooks(trainer.callbacks)
-    trainer.fit(BoringModel())
+    model = _Model()
+    skip_unused_hooks([*trainer.callbacks, model])
+    trainer.fit(model)
+    assert model.backwards == 3
     return counter, profiler.called
 
 
@@ -70,6 +88,38 @@ def test_a_hook_of_a_batch_that_a_callback_leaves_empty_is_passed_over(
     ours = {name.split(".")[-1] for name in called if "[Callback]_Counter" in name}
     assert ours & set(BATCH_HOOKS) == {"on_train_batch_end"}
     assert "on_train_epoch_end" in ours
+
+
+def test_a_hook_of_a_step_that_the_module_leaves_empty_is_passed_over(
+    fitted: tuple[_Counter, set[str]],
+) -> None:
+    _, called = fitted
+    module = {name.split(".")[-1] for name in called if "[LightningModule]_Model" in name}
+    assert module & set(STEP_HOOKS) == {"on_after_backward"}
+    assert "on_train_epoch_end" in module
+
+
+def test_the_arguments_of_a_step_are_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Model(BoringModel):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            seen.append(batch_idx)
+            return super().training_step(batch, batch_idx)
+
+    looked, seen = [], []
+    original = inspect._signature_from_function  # type: ignore[attr-defined]
+
+    def look(kind: Any, function: Any, **options: Any) -> Any:
+        looked.append(function)
+        return original(kind, function, **options)
+
+    monkeypatch.setattr(inspect, "_signature_from_function", look)
+    model = Model()
+    remember_signature(model)
+    L.Trainer(accelerator="cpu", barebones=True, max_steps=3, max_epochs=1).fit(model)
+    assert seen == [0, 1, 2]
+    assert looked.count(Model.training_step) == 1
 
 
 @pytest.mark.parametrize("kind", [LastCheckpoint, BestCheckpoint])
