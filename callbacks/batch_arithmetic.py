@@ -75,15 +75,14 @@ class BatchArithmetic(L.Callback):
         if not self._facts:
             return
         print(describe(self._facts, int(trainer.num_training_batches)))
-        before = self._before
-        if before.get("global", self._facts["global"]) != self._facts["global"]:
+        before = self._facts | self._before
+        if before["global"] != self._facts["global"]:
             print(
                 f"this run was begun with steps of {_count(before['global'], 'image')}: learning "
                 "rate and temperature count steps, so they are not where the plan has them now"
             )
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
-        shared = [before.get(name, self._facts[name]) == self._facts[name] for name in _SHARE]
-        if not all(shared) and progress.current.completed:
+        if progress.current.completed and any(before[n] != self._facts[n] for n in _SHARE):
             was = " x ".join(_count(before[name], name[:-1]) for name in _SHARE)
             print(
                 f"this epoch was begun with {was}: the rest of it has images again that it has had "

@@ -42,6 +42,12 @@ class Arguments(NamedTuple):
             return "command line"
         return self.composition.locate(key.split("."))
 
+    def given_without(self, option: str) -> list[str]:
+        """The words as typed, but for an option and its value."""
+        command, *words = self.given
+        kept = (as_given for flag, _, as_given in _options(words) if flag != option)
+        return [command, *(word for as_given in kept for word in as_given)]
+
 
 def read_arguments(given: Sequence[str]) -> Arguments:
     """Take the config files out of a command line and merge them.

@@ -97,7 +97,7 @@ class RunSession:
         """What to tell somebody who interrupted the run."""
         if self.record.last_checkpoint is None:
             return "interrupted before the first checkpoint; start again"
-        given, checkpoint = _without(self.arguments.given, "--ckpt_path"), "last"
+        given, checkpoint = self.arguments.given_without("--ckpt_path"), "last"
         if given != self.arguments.given:  # this may not be the newest run
             checkpoint = str(self.record.last_checkpoint)
         command = ["python -m experiments", *given, "--ckpt_path", checkpoint]
@@ -152,15 +152,6 @@ class RunSession:
                 earlier = [*earlier, before.facts.get("config")]
             facts["earlier_configs"] = earlier
         return RunRecord.open(self.folder, **facts, **environment_facts())
-
-
-def _without(words: list[str], option: str) -> list[str]:
-    """The words of a command line without an option and its value."""
-    return [
-        word
-        for before, word in zip(["", *words], words, strict=False)
-        if option not in (before, word) and not word.startswith(f"{option}=")
-    ]
 
 
 def _how_it_failed(error: BaseException) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Batch normalisation that has its statistics, folded into the convolution before it."""
 
-from collections import Counter
-
 from torch import fx, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -33,7 +31,9 @@ def _uses_weights_otherwise(traced: fx.GraphModule) -> bool:
     layers = [traced.get_submodule(name) for name in names]
     layers = [layer for layer in layers if any(True for _ in layer.parameters())]
     read = [str(node.target) for node in traced.graph.nodes if node.op == "get_attr"]
-    owners = {id(traced.get_submodule(name.rpartition(".")[0])) for name in read}
-    return any(
-        count > 1 or number in owners for number, count in Counter(map(id, layers)).items()
-    ) or any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+    owners = {traced.get_submodule(name.rpartition(".")[0]) for name in read}
+    return (
+        len(set(layers)) < len(layers)
+        or not owners.isdisjoint(layers)
+        or any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
+    )

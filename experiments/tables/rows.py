@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from experiments.arguments import read_arguments
-from experiments.compose import ConfigError
+from experiments.compose import ConfigError, merge
 from experiments.record import RunRecord, find_runs
 from experiments.tables.spec import RowSpec
 
@@ -265,8 +265,7 @@ def _with(tree: Mapping[str, Any], keys: Sequence[str], value: Any) -> dict[str,
     if rest:
         return {**tree, key: _with(below if isinstance(below, Mapping) else {}, rest, value)}
     if key.endswith("+"):
-        more = value if isinstance(value, list) else [value]
-        return {**tree, key[:-1]: [*(tree.get(key[:-1]) or []), *more]}
+        return merge(tree, {key: value if isinstance(value, list) else [value]})
     return {**tree, key: value}
 
 

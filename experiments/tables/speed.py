@@ -54,7 +54,8 @@ def speed_columns(rows: Sequence[str | None], folder: Path = LEDGERS) -> dict[st
     columns: dict[_Column, dict[str, str]] = {}
     for line in lines:
         columns.setdefault(_column(line), {})[line.row] = _cell(line)
-    sizes, versions = ({column[i] for column in columns} for i in (-2, -1))
+    sizes = {column.size for column in columns}
+    versions = {column.versions for column in columns}
     return {
         column.header(len(sizes) > 1, len(versions) > 1): [cells.get(row or "", "") for row in rows]
         for column, cells in _sorted(columns.items())

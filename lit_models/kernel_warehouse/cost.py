@@ -20,7 +20,7 @@ FormName = Literal["grouped", "kernel", "input"]
 KERNEL_BYTES = 2**19
 """A kernel of fewer bytes stays in the caches: mixing it costs next to nothing."""
 BATCH_BYTES = 2**23
-"""Above it the papers' form, with all kernels in one tensor, waits for memory as long as for its
+"""From it on the papers' form, with all kernels in one tensor, waits for memory as long as for its
 arithmetic, and keeps more for the backward pass than all else."""
 MULTIPLY_ADDS = {"one sample": 1.0, "small batch": 1.5, "large batch": 2.0, "heavy batch": 4.0}
 """How many times the multiply-adds of the papers' form still leave the mixing of inputs faster. One

@@ -77,8 +77,9 @@ def assemble_kernels(
 
 def grouped(x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry) -> Tensor:
     """Apply each sample's kernel as the papers do, 1x1 kernels as matrices: a `Mixture`."""
-    form = pointwise_product if geometry.pointwise else per_sample_convolution
-    return form(x, coefficients, cells, geometry, product_with_gradients)
+    kernels = assemble_kernels(coefficients, cells, geometry, product_with_gradients)
+    apply = _multiply if geometry.pointwise else _convolve
+    return apply(x, kernels, geometry)
 
 
 def _fast(form: Form) -> Mixture:
@@ -98,20 +99,21 @@ FORMS: dict[FormName, Mixture] = {
 
 
 def per_sample_convolution(
-    x: Tensor,
-    coefficients: Tensor,
-    cells: Tensor,
-    geometry: Geometry,
-    multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul,
+    x: Tensor, coefficients: Tensor, cells: Tensor, geometry: Geometry
 ) -> Tensor:
     """Convolve every sample with its own kernel as one group of a single convolution: a `Mixture`.
 
-    With one sample this is a plain convolution. See `assemble_kernels` for `multiply`.
+    With one sample this is a plain convolution.
     """
+    return _convolve(x, assemble_kernels(coefficients, cells, geometry), geometry)
+
+
+def _convolve(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
+    """Apply each sample's kernel as one group of a single convolution."""
     batch = x.shape[0]
     y = _CONVOLUTIONS[x.ndim - 2](
         x.reshape(1, -1, *x.shape[2:]),
-        assemble_kernels(coefficients, cells, geometry, multiply).flatten(0, 1),
+        kernels.flatten(0, 1),
         None,
         geometry.stride,
         geometry.padding,
@@ -121,18 +123,8 @@ def per_sample_convolution(
     return y.view(batch, geometry.kernel[0], *y.shape[2:])
 
 
-def pointwise_product(
-    x: Tensor,
-    coefficients: Tensor,
-    cells: Tensor,
-    geometry: Geometry,
-    multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul,
-) -> Tensor:
-    """Apply 1x1 kernels as one batched matrix product: a `Mixture` for ungrouped 1x1 kernels.
-
-    See `assemble_kernels` for `multiply`.
-    """
-    kernels = assemble_kernels(coefficients, cells, geometry, multiply)
+def _multiply(x: Tensor, kernels: Tensor, geometry: Geometry) -> Tensor:
+    """Apply each sample's kernel, an ungrouped 1x1, in one batched matrix product."""
     x = _strided(x, geometry.stride)
     y = kernels.view(-1, *geometry.kernel[:2]) @ x.flatten(2)
     return y.view(*y.shape[:2], *x.shape[2:])

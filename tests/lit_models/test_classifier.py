@@ -22,13 +22,13 @@ def loader(images: int = 23, batch_size: int = 5, soft: bool = False) -> DataLoa
 
 
 def trainer(folder: Path, **options: object) -> L.Trainer:
+    options = {"max_epochs": 1, **options}
     return L.Trainer(
         default_root_dir=folder,
         accelerator="cpu",
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        max_epochs=1,
         **options,  # type: ignore[arg-type]
     )
 
@@ -109,17 +109,8 @@ def test_an_epochs_warmup_is_an_epochs_where_steps_are_given_instead_of_epochs(
 ) -> None:
     schedule = {"name": "cosine", "warmup_epochs": 1}
     model, rates = classifier(schedule=schedule, optimizer={"lr": 0.1}), Rates()
-    L.Trainer(
-        default_root_dir=tmp_path,
-        accelerator="cpu",
-        logger=False,
-        callbacks=[rates],
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        max_epochs=-1,
-        max_steps=15,
-    ).fit(model, loader())  # five steps an epoch
+    training = trainer(tmp_path, callbacks=[rates], max_epochs=-1, max_steps=15)
+    training.fit(model, loader())  # five steps an epoch
     assert len(rates.seen) == 15
     assert rates.seen[4] == max(rates.seen) > rates.seen[6] > rates.seen[14]
 

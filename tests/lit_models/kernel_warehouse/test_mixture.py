@@ -13,9 +13,9 @@ from lit_models.kernel_warehouse.geometry import Geometry
 from lit_models.kernel_warehouse.mixture import (
     FORMS,
     assemble_kernels,
+    grouped,
     mix,
     per_sample_convolution,
-    pointwise_product,
     shifted_products,
 )
 
@@ -90,7 +90,8 @@ def test_shifted_products_equal_the_papers_form(case: Case) -> None:
 @settings(deadline=None, max_examples=40)
 @given(cases(pointwise=True))
 def test_the_pointwise_product_equals_the_papers_form(case: Case) -> None:
-    torch.testing.assert_close(pointwise_product(*case), per_sample_convolution(*case))
+    assert case[3].pointwise
+    torch.testing.assert_close(grouped(*case), per_sample_convolution(*case))
 
 
 @settings(deadline=None, max_examples=40)
